@@ -1,0 +1,5 @@
+"""`python -m job` is `catsdogs`."""
+
+from job.cli import main
+
+main()

@@ -1,0 +1,158 @@
+"""The generators: image directories → endless, shuffled, reproducible batches.
+
+Batch k of epoch e is a function of (seed, e, k) alone: it can be made in any thread, at any time,
+after any history. So the next few are made ahead while the current one trains, and a resumed run
+goes on with the very batch that the interrupted one would have had.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job import volume
+from job.images import decode
+
+SHARE_OF_MEMORY = 0.3
+"""How much of the container's memory decoded images may fill; TensorFlow and the model need the rest."""
+
+
+class Batch(NamedTuple):
+    images: NDArray[np.float32]
+    """N×height×width×3, values in [0, 1]."""
+    labels: NDArray[np.float32]
+    """N; the index of the class in alphabetical order: 0 cats, 1 dogs."""
+
+
+def cores() -> int:
+    """CPU cores that this process may use: the container's quota where there is one, at least 1."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return max(1, min(available, int(quota))) if quota else available
+
+
+def _quota() -> float | None:
+    """Cores of the cgroup's CPU quota, v2 or v1; None without one."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        folder = Path("/sys/fs/cgroup/cpu")
+        microseconds = int((folder / "cpu.cfs_quota_us").read_text())
+        return microseconds / int((folder / "cpu.cfs_period_us").read_text()) if microseconds > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def memory_limit() -> int:
+    """Bytes of memory that this process may use: the container's limit (cgroup v2 or v1), or the machine's memory."""
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = min(limit, int((Path("/sys/fs/cgroup") / name).read_text()))
+        except (OSError, ValueError):
+            continue
+    return limit
+
+
+class Pixels:
+    """The decoded, resized images of one split, each decoded once, when it is first asked for.
+
+    They are kept as uint8: in memory while `most_bytes` allow, and else in an unnamed file in `scratch`,
+    which the kernel keeps in as much memory as is left over. Threads may ask at once.
+    """
+
+    def __init__(self, paths: Sequence[Path], image_size: int, scratch: Path, most_bytes: int):
+        self.paths = paths
+        self.size = (image_size, image_size)
+        shape = (len(paths), *self.size, 3)
+        size = int(np.prod(shape))
+        self.bytes_in_memory = size if size <= most_bytes else 0
+        self._have = np.zeros(len(paths), bool)
+        if self.bytes_in_memory:
+            self._pixels: NDArray[np.uint8] = np.empty(shape, np.uint8)
+        else:
+            with volume.failures(scratch), volume.unnamed_file(scratch, size) as file:
+                self._pixels = np.memmap(file, np.uint8, "r+", shape=shape)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """The images at these indices: a new array N×height×width×3. Raises NotAPicture, OSError."""
+        for index in indices[~self._have[indices]]:
+            self._pixels[index] = decode(self.paths[index].read_bytes(), self.size)
+            # Only now, so that no other thread takes half an image for a whole one.
+            self._have[index] = True
+        return self._pixels[indices]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Batches of one split: shuffled and endless for training, in order and one pass for anything else.
+
+    `len()` is the number of batches in an epoch (steps_per_epoch, validation_steps). The last batch
+    of an epoch is smaller where the batch size does not divide the images, so that each image comes
+    once an epoch.
+    """
+
+    pixels: Pixels
+    labels: NDArray[np.float32]
+    batch_size: int
+    seed: int
+    shuffled: bool
+
+    @classmethod
+    def of(
+        cls, paths: Sequence[Path], *, batch_size: int, image_size: int, seed: int, shuffled: bool,
+        scratch: Path, most_bytes: int,
+    ) -> "Generator":  # fmt: skip
+        """A generator over image files whose parent directories are their classes, as SPLIT/train/cats/cat.0.jpg."""
+        classes = sorted({path.parent.name for path in paths})
+        labels = np.array([classes.index(path.parent.name) for path in paths], np.float32)
+        return cls(Pixels(paths, image_size, scratch, most_bytes), labels, batch_size, seed, shuffled)
+
+    def __len__(self) -> int:
+        return -(-len(self.pixels) // self.batch_size)
+
+    def order(self, epoch: int) -> NDArray[np.intp]:
+        """The images' indices in the order in which this epoch (counted from 0) shows them."""
+        if not self.shuffled:
+            return np.arange(len(self.pixels))
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
+
+    def batch(self, epoch: int, step: int, order: NDArray[np.intp] | None = None) -> Batch:
+        """Batch `step` of `epoch`, both counted from 0. `order`, if given, spares making the epoch's order again."""
+        indices = (self.order(epoch) if order is None else order)[step * self.batch_size :][: self.batch_size]
+        return Batch(np.multiply(self.pixels.take(indices), np.float32(1 / 255)), self.labels[indices])
+
+    def batches(self, epoch: int = 0, step: int = 0) -> Iterator[Batch]:
+        """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""
+        pool = ThreadPoolExecutor(cores(), "batches")
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            for upcoming in self._upcoming(epoch, step):
+                ahead.append(pool.submit(self.batch, *upcoming))
+                if len(ahead) > cores():
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _upcoming(self, epoch: int, step: int) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
+        while True:
+            order = self.order(epoch)
+            for number in range(step, len(self)):
+                yield epoch, number, order
+            if not self.shuffled:
+                return
+            epoch, step = epoch + 1, 0

@@ -1,0 +1,219 @@
+"""The `catsdogs` command: parses, calls one function, turns errors into exit codes."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from job import __version__
+from job.errors import JobError
+from job.events import JsonLines, Log, Terminal, TextLines
+from job.interruption import Interruption
+from job.recipes import RECIPES
+from job.settings import Settings
+
+INTERRUPTION = Interruption()
+
+
+class Address(click.ParamType):
+    """`s3://bucket/key` or a local path. `needs_key` refuses an s3:// address that is a whole bucket."""
+
+    name = "address"
+
+    def __init__(self, needs_key: bool):
+        self.needs_key = needs_key
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        scheme, separator, rest = value.partition("://")
+        bucket, _, key = rest.partition("/")
+        if separator and (scheme != "s3" or not bucket or (self.needs_key and key in ("", "/"))):
+            self.fail(f"{value!r} is neither s3://bucket/key nor a local path", param, ctx)
+        if not value or (self.needs_key and value.endswith("/")):
+            self.fail(f"{value!r} names no file", param, ctx)
+        return value
+
+
+class RunId(click.ParamType):
+    """A name that is safe as a folder and as a key."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+        if not value or len(value) > 100 or set(value) - allowed or value.startswith("."):
+            self.fail(f"{value!r}: use up to 100 letters, digits, '-', '_' and '.', not '.' first", param, ctx)
+        return value
+
+
+class Duration(click.ParamType):
+    """Seconds, or a number with s, m or h."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        unit = {"s": 1, "m": 60, "h": 3600}.get(value[-1:])
+        try:
+            seconds = float(value[:-1] if unit else value) * (unit or 1)
+        except ValueError:
+            self.fail(f"{value!r} is no duration; write 90, 90s, 5m or 1h", param, ctx)
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r}: must be more than nothing", param, ctx)
+        return seconds
+
+
+def option(name: str, *parameter: str, **attributes: Any) -> Callable[[Any], Any]:
+    """A click option that is an environment variable as well: --run-id is CATSDOGS_RUN_ID."""
+    variable = "CATSDOGS_" + name.lstrip("-").partition("/")[0].upper().replace("-", "_")
+    attributes.setdefault("show_default", "default" in attributes)
+    return click.option(name, *parameter, envvar=variable, show_envvar=True, **attributes)
+
+
+def of_recipe(name: str, type: click.ParamType, help: str) -> Callable[[Any], Any]:
+    """An option whose default is the recipe's."""
+    attribute = name.lstrip("-").replace("-", "_")
+    values = ", ".join(f"{recipe.name} {getattr(recipe, attribute):g}" for recipe in RECIPES.values())
+    return option(name, type=type, show_default=f"the recipe's: {values}", help=help)
+
+
+COUNT = click.IntRange(min=1)
+
+OPTIONS = [
+    option("--archive", type=Address(needs_key=True), required=True, help="The zip: s3://bucket/key or a local file."),
+    option(
+        "--output", type=Address(needs_key=False), required=True,
+        help="Where runs are published, each in a folder of its own: s3://bucket/prefix or a local folder.",
+    ),
+    option(
+        "--volume", type=click.Path(path_type=Path, file_okay=False), default="data",
+        help="Local folder for images, checkpoints and artifacts; a run goes on from what it finds there.",
+    ),
+    option("--run-id", type=RunId(), show_default="the recipe and a hash of the options", help="The run's name."),
+    option("--recipe", "recipe_name", type=click.Choice(list(RECIPES)), default="baseline", help="The model."),
+    of_recipe("--epochs", COUNT, "Times that every training image is shown."),
+    of_recipe("--batch-size", COUNT, "Images a step, over all GPUs together."),
+    of_recipe("--learning-rate", click.FloatRange(min=0, min_open=True, max=10), "The optimizer's."),
+    of_recipe("--image-size", click.IntRange(min=1, max=1024), "Width and height of the model's input."),
+    option(
+        "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0,
+        help="Of weights, order and augmentation. On a CPU the same seed gives the same model, bit for bit.",
+    ),
+    option("--train-per-class", type=COUNT, default=1000, help="Training images of each class."),
+    option("--validation-per-class", type=COUNT, default=500, help="Validation images of each class."),
+    option("--test-per-class", type=COUNT, default=500, help="Test images of each class."),
+    option("--require-gpu", is_flag=True, help="Fail with 69 where TensorFlow can use no GPU."),
+    option(
+        "--checkpoint-every", type=Duration(), default="60s",
+        help="Time between two checkpoints within an epoch; there is always one after it.",
+    ),
+    option(
+        "--checkpoint-to", type=click.Choice(["volume", "bucket"]), default="volume",
+        help="Where checkpoints are kept: on the volume alone, or in the output as well, for a volume that may be lost.",
+    ),
+    option(
+        "--addressing-style", type=click.Choice(["auto", "path", "virtual"]), default="auto",
+        help="Whether the bucket stands in the path or in the host name of S3 requests.",
+    ),
+    option(
+        "--log-format", type=click.Choice(["text", "json"]), default="text",
+        help="How events are written to standard output.",
+    ),
+]  # fmt: skip
+"""What one run is told, in the order of the help text; the same for every part of it."""
+
+
+def settings_command(*without: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Makes a function of (settings, log) a subcommand that takes OPTIONS."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        def body(log_format: str, **options: Any) -> None:
+            function(Settings.of(**options), make_log(log_format))
+
+        body.__doc__ = function.__doc__
+        for decorator in reversed(OPTIONS):
+            body = decorator(body)
+        return catsdogs.command(function.__name__)(body)
+
+    return decorate
+
+
+def make_log(log_format: str) -> Log:
+    """Says events on standard output: as JSON, as lines of text, or on a terminal with a progress bar."""
+    if log_format == "json":
+        return Log([JsonLines(sys.stdout)])
+    return Log([Terminal(sys.stdout) if sys.stdout.isatty() else TextLines(sys.stdout)])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="catsdogs")
+def catsdogs() -> None:
+    """Trains a convnet to tell cats from dogs: from a Kaggle archive to a published, verified model.
+
+    Archive and output are s3:// addresses or local paths. Credentials, region and endpoint come from the
+    standard AWS settings (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL_S3, profiles, service accounts).
+    """
+
+
+@settings_command()
+def run(settings: Settings, log: Log) -> None:
+    """The whole job: prepare, train, publish. Goes on from where an earlier one stopped."""
+    from job import run as job
+
+    job.run(settings, log, INTERRUPTION)
+
+
+@settings_command()
+def prepare(settings: Settings, log: Log) -> None:
+    """The first part of run: from the archive to train, validation and test folders on the volume."""
+    from job import run as job
+
+    job.prepare(settings, log, INTERRUPTION)
+
+
+@settings_command()
+def train(settings: Settings, log: Log) -> None:
+    """The second part of run: from the folders to the trained model and its figures on the volume."""
+    from job import run as job
+
+    job.train(settings, log, INTERRUPTION)
+
+
+@settings_command()
+def publish(settings: Settings, log: Log) -> None:
+    """The last part of run: from the volume to the output, each file verified, the manifest last."""
+    from job import run as job
+
+    job.publish_artifacts(settings, log, INTERRUPTION)
+
+
+@settings_command()
+def plan(settings: Settings, log: Log) -> None:
+    """Say what run would fetch, build, train and write, and do none of it."""
+    from job import plan as planning
+
+    log.say("plan", **planning.plan(settings))
+
+
+def main() -> None:
+    """Entry point. The process' exit code is one of `job.errors.EXIT_CODES`."""
+    INTERRUPTION.install()
+    try:
+        catsdogs.main(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        # Click's own form: usage, then the error.
+        error.show()
+        sys.exit(error.exit_code)
+    except JobError as error:
+        print(f"catsdogs: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        print(f"catsdogs: this is a bug; please report it with the lines above", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,96 @@
+"""TensorFlow, imported without its chatter, and the devices that it finds."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from job.errors import Unavailable
+
+_LOADING_GPUS = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where the model trains."""
+
+    strategy: Any
+    """A tf.distribute.Strategy: mirrored over several devices, TensorFlow's default for one."""
+    name: str
+    dtype: str = "float32"
+
+    @property
+    def replicas(self) -> int:
+        return int(self.strategy.num_replicas_in_sync)
+
+
+def start(seed: int, require_gpu: bool) -> Devices:
+    """Imports TensorFlow, seeds it, and takes every GPU, or the CPU where there is none.
+
+    Raises Unavailable if a GPU is required and TensorFlow can use none.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with _without_stderr():
+        import keras
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    if require_gpu and not gpus:
+        raise Unavailable(
+            f"no usable GPU: {_why_no_gpu()}; install catsdogs-train[gpu] and give the container a GPU,"
+            " or leave out --require-gpu"
+        )
+    for gpu in gpus:
+        # Otherwise TensorFlow takes all of the GPU's memory, and nothing else can share it.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    keras.utils.set_random_seed(seed)
+    if gpus:
+        kinds = sorted({tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus})
+        name = f"{len(gpus)} GPU(s): {', '.join(kinds)}"
+    else:
+        # On a CPU this costs nothing; the same seed then gives the same weights, bit for bit.
+        tf.config.experimental.enable_op_determinism()
+        name = "CPU"
+    logical = tf.config.list_logical_devices("GPU" if gpus else "CPU")
+    mirrored = len(logical) > 1
+    strategy = tf.distribute.MirroredStrategy([device.name for device in logical]) if mirrored else tf.distribute.get_strategy()
+    return Devices(strategy, name)
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Hides what C++ code writes to file descriptor 2, unless an exception leaves the block.
+
+    TensorFlow's first lines come before it reads its own log level.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(kept, hidden.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _why_no_gpu() -> str:
+    """What TensorFlow says when it looks for GPUs with its log turned on."""
+    told = subprocess.run(
+        [sys.executable, "-c", _LOADING_GPUS],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
+    ).stderr
+    telling = [line.partition("] ")[2] for line in told.splitlines() if "cuda" in line.lower() or "dlopen" in line]
+    reasons = list(dict.fromkeys(reason.strip().rstrip(".") for reason in telling if reason))
+    return "TensorFlow says: " + " / ".join(reasons[:3]) if reasons else "TensorFlow finds none and gives no reason"

@@ -1,0 +1,67 @@
+"""The kinds of failure, each with its exit code.
+
+The codes are those of BSD's sysexits.h, so that a Job's podFailurePolicy can tell a failure that a
+retry may cure from one that it cannot. `EXIT_CODES` is the table; the README and the chart follow it.
+"""
+
+from typing import ClassVar
+
+
+class JobError(Exception):
+    """A failure that is not a bug. Its text is one line: what failed, on what, and what to do about it."""
+
+    exit_code: ClassVar[int]
+    kind: ClassVar[str]
+    retry_helps: ClassVar[bool]
+
+
+class BadData(JobError):
+    exit_code = 65
+    kind = "bad data: not the archive, broken, too few images"
+    retry_helps = False
+
+
+class NotFound(BadData):
+    """No such bucket, object or file. Callers for whom absence is an answer catch it."""
+
+
+class Unavailable(JobError):
+    exit_code = 69
+    kind = "unavailable: storage unreachable or failing, a GPU asked for and not there"
+    retry_helps = True
+
+
+class VolumeFailed(JobError):
+    exit_code = 74
+    kind = "the volume: full or not writable"
+    retry_helps = True
+
+
+class Interrupted(JobError):
+    exit_code = 75
+    kind = "interrupted (SIGTERM, SIGINT), progress saved"
+    retry_helps = True
+
+
+class Refused(JobError):
+    exit_code = 77
+    kind = "storage refuses the credentials, or they may not read or write there"
+    retry_helps = False
+
+
+class Contradiction(JobError):
+    exit_code = 78
+    kind = "settings that contradict each other or what they point at"
+    retry_helps = False
+
+
+EXIT_CODES: dict[int, tuple[str, bool | None]] = {
+    0: ("published, or already published under this run id", None),
+    1: ("a bug", True),
+    2: ("wrong usage of the command line", False),
+    **{
+        error.exit_code: (error.kind, error.retry_helps)
+        for error in (BadData, Unavailable, VolumeFailed, Interrupted, Refused, Contradiction)
+    },
+}
+"""Exit code → (what it means, whether a retry may help)."""

@@ -1,0 +1,170 @@
+"""What the job says: one event, shown as a line of text, a line of JSON, or a progress bar.
+
+`EVENTS` holds every sentence that the job can say. An event is its name and its data; the text is
+made from the data, so that the two forms cannot drift apart.
+"""
+
+import json
+import string
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import IO, Any, Protocol
+
+import click
+
+EVENTS = {
+    "started": "catsdogs {version}: run {run_id}, recipe {recipe}, {epochs} epochs, seed {seed}",
+    "already-published": "run {run_id} is already published at {uri}; nothing to do",
+    "archive": "archive {uri}: {size!b}, {cats:,} cats and {dogs:,} dogs",
+    "passed-over": "passed over {count:,} members of the archive that are no labelled images: {examples}",
+    "unpacking": "unpacking {member}: {done!b} of {total!b}",
+    "unpacked": "unpacked {member}: {size!b} in {seconds!t}",
+    "split-reused": "split {directory} is complete and verified: {images:,} images, checked in {seconds!t}",
+    "split-damaged": "split {directory}: {count} files are missing or damaged and are fetched again, first {first}",
+    "fetching": "fetching images: {done:,} of {total:,}",
+    "quarantined": "left out {member}: {reason}",
+    "split": "split {directory}: {train:,} train, {validation:,} validation, {test:,} test images;"
+    " {fetched:,} fetched in {seconds!t}, {moved!b} moved, {quarantined} left out",
+    "prepared": "prepared; next: catsdogs train",
+    "device": "training on {device}, {dtype}, {replicas} replica(s)",
+    "model": "recipe {recipe}: {parameters:,} parameters, images {image_size}x{image_size}, batches of {batch_size}",
+    "resumed": "resuming at epoch {epoch}/{epochs}, step {step}/{steps}, from {checkpoint}",
+    "checkpoint-damaged": "checkpoint {checkpoint} is damaged ({reason}) and is passed over",
+    "training": "epoch {epoch}/{epochs}: step {done}/{total}, loss {loss:.4f}, accuracy {accuracy!p},"
+    " {rate:.0f} images/s",
+    "validating": "epoch {epoch}/{epochs}: validation step {done}/{total}",
+    "epoch": "epoch {epoch}/{epochs}: loss {loss:.4f}, accuracy {accuracy!p},"
+    " validation loss {val_loss:.4f}, validation accuracy {val_accuracy!p},"
+    " {seconds!t}, {rate:.0f} images/s, {remaining!t} left",
+    "trained": "trained {epochs} epochs in {seconds!t}; best epoch {best_epoch}:"
+    " validation loss {val_loss:.4f}, validation accuracy {val_accuracy!p}",
+    "already-trained": "run {run_id} is already trained on this volume",
+    "evaluating": "evaluating: step {done}/{total}",
+    "evaluated": "test accuracy {accuracy!p} on {images:,} images ({correct:,} right), test loss {loss:.4f}",
+    "uploading": "uploading: {done} of {total} artifacts",
+    "log-behind": "the log could not be uploaded ({reason}); it is kept on the volume and tried again",
+    "published": "published {artifacts} artifacts, {size!b}, each verified, at {uri}",
+    "interrupted": "{signal} received: stopping at the next safe point; a second one ends at once",
+    "demo": "{text}",
+}
+"""Event name → its text, a format string over its data. Conversions: !b bytes, !t seconds, !p share."""
+
+PROGRESS = {"unpacking", "fetching", "training", "validating", "evaluating", "uploading"}
+"""Events that may come many times a second, with `done` and `total`; a sink shows one every `interval`."""
+
+
+def size_text(count: float) -> str:
+    """1234567 → '1.2 MB'; powers of 1000, as storage is sold."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def duration_text(seconds: float) -> str:
+    """0.43 → '0.4 s', 75 → '1:15 min', 7380 → '2:03 h'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+class _EventFormatter(string.Formatter):
+    def convert_field(self, value: Any, conversion: str | None) -> Any:
+        match conversion:
+            case "b":
+                return size_text(value)
+            case "t":
+                return duration_text(value)
+            case "p":
+                return f"{100 * value:.1f} %"
+        return super().convert_field(value, conversion)  # type: ignore[arg-type]
+
+
+_FORMATTER = _EventFormatter()
+
+
+def text_of(event: str, data: dict[str, Any]) -> str:
+    return _FORMATTER.vformat(EVENTS[event], (), data)
+
+
+class Sink(Protocol):
+    interval: float
+    """Seconds between two progress events of one stage that are worth showing here."""
+
+    def show(self, event: str, data: dict[str, Any]) -> None: ...
+
+
+class TextLines:
+    """One line an event, as `kubectl logs` shows them: never a carriage return."""
+
+    interval = 5.0
+
+    def __init__(self, stream: IO[str]):
+        self.stream = stream
+
+    def show(self, event: str, data: dict[str, Any]) -> None:
+        print(f"{datetime.now(UTC):%H:%M:%S} {text_of(event, data)}", file=self.stream, flush=True)
+
+
+class JsonLines:
+    """The same events as JSON: time (UTC, ISO 8601), event, text, and the event's data."""
+
+    interval = 5.0
+
+    def __init__(self, stream: IO[str]):
+        self.stream = stream
+
+    def show(self, event: str, data: dict[str, Any]) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "event": event, "text": text_of(event, data), **data}
+        print(json.dumps(line, default=str), file=self.stream, flush=True)
+
+
+class Terminal(TextLines):
+    """Text lines, and for progress a bar that is redrawn in place."""
+
+    interval = 0.1
+    bar: Any = None
+    stage: tuple[str, int] | None = None
+
+    def show(self, event: str, data: dict[str, Any]) -> None:
+        if event not in PROGRESS:
+            self._finish_bar()
+            super().show(event, data)
+            return
+        if self.stage != (event, data["total"]):
+            self._finish_bar()
+            self.bar = click.progressbar(length=data["total"], label=event, file=self.stream)
+            self.stage = (event, data["total"])
+        self.bar.update(data["done"] - self.bar.pos)
+
+    def _finish_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.render_finish()
+        self.bar = self.stage = None
+
+
+class Log:
+    """Says each event to every sink. Used from one thread."""
+
+    def __init__(self, sinks: Iterable[Sink]):
+        self._last_shown = {sink: time.monotonic() for sink in sinks}
+
+    def add(self, sink: Sink) -> None:
+        self._last_shown[sink] = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether a progress event said now would be shown. Spares making one that is not."""
+        now = time.monotonic()
+        return any(now - last >= sink.interval for sink, last in self._last_shown.items())
+
+    def say(self, event: str, **data: Any) -> None:
+        """`event` is a key of EVENTS, `data` fills its text."""
+        now = time.monotonic()
+        for sink, last in self._last_shown.items():
+            if event not in PROGRESS or now - last >= sink.interval:
+                self._last_shown[sink] = now
+                sink.show(event, data)

@@ -1,0 +1,51 @@
+"""From an image file's bytes to pixels, whatever its name claims it is.
+
+One decoder checks the images when the split is built and reads them when the model trains, so that
+what passed the check also trains.
+"""
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+MAX_PIXELS = 50_000_000
+"""More is taken for a decompression bomb: RGB pixels of it would fill 150 MB."""
+
+# Our own limit is checked before anything is decoded; Pillow's would be an exception of another kind.
+Image.MAX_IMAGE_PIXELS = None
+# Complaints about broken EXIF data of images that decode; there are hundreds in the archives.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class NotAPicture(Exception):
+    """The bytes do not decode to a picture; the text is the reason."""
+
+
+def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The picture as uint8 RGB, height×width×3, turned as its EXIF orientation says.
+
+    With `size` (height, width) it is resized, bilinear over all the pixels that fall into one, its
+    proportions not kept, as in the book. Without, it is decoded in full. Raises NotAPicture.
+    """
+    if not data:
+        raise NotAPicture("empty file")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise NotAPicture(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            if size is not None:
+                # JPEG only: decode at 1/2, 1/4 or 1/8, where that is still larger than `size`.
+                image.draft("RGB", (size[1], size[0]))
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError:
+        raise NotAPicture(f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
+        # Pillow's decoders raise all of these on damaged files.
+        raise NotAPicture(str(error) or type(error).__name__) from None
+    if size is not None and picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(picture)

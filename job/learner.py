@@ -1,0 +1,114 @@
+"""A recipe's model with its optimizer, and what one batch does to them.
+
+Each step is a `tf.function` under a `tf.distribute.Strategy`: (batch, totals) → totals, so that one loop
+serves one device and several. Totals are a tensor, and are read only when somebody looks at them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import losses
+
+from job.batches import Batch
+from job.checkpoints import Arrays
+from job.devices import Devices
+from job.recipes import Recipe
+
+
+class Learner:
+    """Built from the seed that `devices.start` set: the same seed gives the same weights."""
+
+    def __init__(self, recipe: Recipe, image_size: int, learning_rate: float, devices: Devices):
+        self.strategy = devices.strategy
+        self.replicas = devices.replicas
+        with self.strategy.scope():
+            self.model = recipe.model(image_size)
+            self.optimizer = recipe.optimizer(learning_rate)
+            self.optimizer.build(self.model.trainable_variables)
+        vector = tf.TensorSpec((None,), tf.float32)
+        batch = (tf.TensorSpec((None, image_size, image_size, 3), tf.float32), vector, vector)
+        # Of any length, so that an epoch's smaller last batch is not compiled again. Dealt values have no such form.
+        signature = [*batch, tf.TensorSpec((3,), tf.float64)] if self.replicas == 1 else None
+        self._train = tf.function(self._train_all, input_signature=signature)
+        self._test = tf.function(self._test_all, input_signature=signature)
+
+    def train_step(self, batch: Batch, totals: Any) -> Any:
+        """Learns from the batch; returns totals (sum of losses, right answers, images) with it added."""
+        return self._train(*self._dealt(batch), totals)
+
+    def test_step(self, batch: Batch, totals: Any) -> Any:
+        """Like train_step, but learns nothing."""
+        return self._test(*self._dealt(batch), totals)
+
+    def state(self) -> Arrays:
+        """All that training changes: weights, statistics, random generators' states, the optimizer's memory."""
+        return [variable.numpy() for variable in self._variables()]
+
+    def restore(self, state: Arrays) -> None:
+        """Undoes all that happened since `state` was taken. Raises ValueError if it is not of this recipe."""
+        for variable, value in zip(self._variables(), state, strict=True):
+            variable.assign(value)
+
+    def weights(self) -> Arrays:
+        return [variable.numpy() for variable in self.model.weights]
+
+    def set_weights(self, weights: Arrays) -> None:
+        self.model.set_weights(weights)
+
+    def save(self, path: Path) -> None:
+        """Writes the model as a `.keras` file, ready to predict; the optimizer stays in the checkpoints.
+
+        Raises OSError.
+        """
+        self.model.save(path)
+
+    def _variables(self) -> list[Any]:
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def _dealt(self, batch: Batch) -> tuple[Any, Any, Any]:
+        """Images, labels and weights, dealt to the replicas in equal parts; what fills these up weighs nothing."""
+        size = len(batch.labels)
+        if self.replicas == 1:
+            return batch.images, batch.labels, np.ones(size, np.float32)
+        places = np.arange(-(-size // self.replicas) * self.replicas)
+        weights = (places < size).astype(np.float32)
+
+        def deal(values: Any) -> Any:
+            parts = np.split(values, self.replicas)
+            return self.strategy.experimental_distribute_values_from_function(
+                lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+            )
+
+        return deal(batch.images[places % size]), deal(batch.labels[places % size]), deal(weights)
+
+    def _train_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
+        return totals + self._on_replicas(self._train_one, images, labels, weights)
+
+    def _test_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
+        return totals + self._on_replicas(self._test_one, images, labels, weights)
+
+    def _on_replicas(self, step: Any, *values: Any) -> Any:
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(step, values), axis=None)
+
+    def _train_one(self, images: Any, labels: Any, weights: Any) -> Any:
+        count = tf.distribute.get_replica_context().all_reduce("SUM", tf.reduce_sum(weights))
+        with tf.GradientTape() as tape:
+            counted, loss = self._counted(images, labels, weights, training=True)
+            # The optimizer adds the replicas' gradients up, so each divides by the images of all.
+            loss = loss / count
+        variables = self.model.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return counted
+
+    def _test_one(self, images: Any, labels: Any, weights: Any) -> Any:
+        return self._counted(images, labels, weights, training=False)[0]
+
+    def _counted(self, images: Any, labels: Any, weights: Any, training: bool) -> tuple[Any, Any]:
+        """The batch's totals as float64, and the sum of its losses, binary cross-entropy, to differentiate."""
+        probabilities = self.model(images, training=training)
+        loss = tf.reduce_sum(weights * losses.binary_crossentropy(labels[:, None], probabilities))
+        right = tf.cast((probabilities[:, 0] > 0.5) == (labels > 0.5), tf.float32)
+        totals = tf.stack([loss, tf.reduce_sum(weights * right), tf.reduce_sum(weights)])
+        return tf.cast(totals, tf.float64), loss

@@ -1,0 +1,198 @@
+"""A finished run in the store, its manifest last.
+
+    RUN/run.json        put first, only if absent: whoever put it owns the run id
+    RUN/…               the other artifacts, each read back and compared
+    RUN/manifest.json   every artifact's size and SHA-256; put last, only if absent
+"""
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from job import volume
+from job.errors import BadData, Contradiction, JobError, NotFound, Unavailable
+from job.events import Log
+from job.interruption import Interruption
+from job.stores import Store, read
+
+MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoint/"
+SEAL = "artifacts.json"
+RUN = "run.json"
+LOG = "log.jsonl"
+MADE_BY_TRAINING = (
+    "model.keras", "history.png", "history.csv", "metrics.json", "predictions.csv", "report.html",
+    "split.json", RUN,
+)  # fmt: skip
+ARTIFACTS = (*MADE_BY_TRAINING, LOG)
+WORKERS = 4
+ATTEMPTS = 2
+"""How often an artifact is uploaded that reads back differently."""
+
+
+def is_published(output: Store, model_settings: Mapping[str, Any]) -> bool:
+    """Whether the run's manifest is there.
+
+    Raises Contradiction if `output` holds something else, or there is no such bucket.
+    """
+    try:
+        names = {key for key, _ in output.list()}
+    except NotFound as error:
+        raise Contradiction(str(error)) from error
+    for name in sorted(names):
+        if name not in (*ARTIFACTS, MANIFEST) and not name.startswith(CHECKPOINTS):
+            raise Contradiction(f"{output.uri(name)}: no file of a run; choose another --run-id or --output")
+    if RUN in names:
+        _check_owner(output, {"settings": model_settings})
+    return MANIFEST in names
+
+
+def claim(output: Store, run: Mapping[str, Any]) -> None:
+    """Makes `output` this run's, before hours go into it. Raises Contradiction if it is another's."""
+    if not output.put_if_absent(RUN, as_json(run)):
+        _check_owner(output, {"settings": run["settings"], "archive": run["archive"]})
+
+
+def _check_owner(output: Store, ours: Mapping[str, Mapping[str, Any]]) -> None:
+    """Compares what decides the model with what the run.json there says."""
+    try:
+        document = json.loads(read(output, RUN))
+        theirs = {part: dict(document[part]) for part in ours}
+    except (ValueError, KeyError, TypeError):
+        raise Contradiction(f"{output.uri(RUN)}: not a run's; choose another --run-id or --output") from None
+    for part, values in ours.items():
+        for name, value in values.items():
+            # The archive is the same wherever it lies and whenever it was copied there.
+            if (part == "settings" or name == "directory_sha256") and theirs[part].get(name) != value:
+                raise Contradiction(
+                    f"{output.uri('')}: holds another run, with {name} {theirs[part].get(name)!r} instead of"
+                    f" {value!r}; choose another --run-id, or leave it out"
+                )
+
+
+def publish(
+    output: Store, artifacts: Mapping[str, Path], run_id: str, log: Log, interruption: Interruption
+) -> None:
+    """Uploads the artifacts (name → file) in parallel, reads each back, and puts the manifest last.
+
+    Where the manifest is there already, another process has published the run, and that stands.
+    Raises Unavailable if an artifact does not read back as it was sent, Interrupted.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    pool = ThreadPoolExecutor(WORKERS, "upload")
+    try:
+        running: set[Future[dict[str, Any]]] = {
+            pool.submit(_upload, output, name, path) for name, path in sorted(artifacts.items())
+        }
+        while running:
+            done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            interruption.check()
+            for entry in (future.result() for future in done):
+                entries[entry["name"]] = entry
+                log.say("uploading", done=len(entries), total=len(artifacts))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    manifest = {
+        "format": 1,
+        "run_id": run_id,
+        "published": datetime.now(UTC).isoformat(timespec="seconds"),
+        "artifacts": [entries[name] for name in sorted(entries)],
+    }
+    if output.put_if_absent(MANIFEST, as_json(manifest)):
+        size = sum(entry["size"] for entry in entries.values())
+        log.say("published", uri=output.uri(""), artifacts=len(entries), size=size)
+    else:
+        log.say("already-published", run_id=run_id, uri=output.uri(""))
+
+
+def _upload(output: Store, name: str, path: Path) -> dict[str, Any]:
+    with volume.failures(path):
+        entry = {"name": name, "size": path.stat().st_size, "sha256": volume.sha256(path)}
+    for _ in range(ATTEMPTS):
+        output.put(name, path)
+        if _digest(output, name) == entry["sha256"]:
+            return entry
+    raise Unavailable(f"{output.uri(name)}: reads back differently from what was sent; check the storage, try again")
+
+
+def _digest(store: Store, key: str) -> str:
+    stat = store.stat(key)
+    digest = hashlib.sha256()
+    for chunk in store.stream(key, 0, stat.size, stat.etag):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def verify(output: Store) -> list[str]:
+    """The names of a published run's artifacts, each compared with the manifest.
+
+    Raises NotFound without a manifest, BadData for the first artifact that is missing or different.
+    """
+    manifest = json.loads(read(output, MANIFEST))
+    for entry in manifest["artifacts"]:
+        uri = output.uri(entry["name"])
+        if output.stat(entry["name"]).size != entry["size"] or _digest(output, entry["name"]) != entry["sha256"]:
+            raise BadData(f"{uri}: not what the manifest says; publish the run anew under another --run-id")
+    return [entry["name"] for entry in manifest["artifacts"]]
+
+
+def as_json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, default=str) + "\n").encode()
+
+
+def seal(directory: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Marks the artifacts in `directory` as complete and returns them, name → file. Raises VolumeFailed."""
+    files = {name: directory / name for name in names}
+    with volume.failures(directory):
+        digests = {name: volume.sha256(path) for name, path in files.items()}
+    volume.write(directory / SEAL, as_json(digests))
+    return files
+
+
+def sealed(directory: Path) -> dict[str, Path] | None:
+    """The artifacts that `seal` marked, if every one is there and unchanged."""
+    try:
+        digests = json.loads((directory / SEAL).read_bytes())
+        files = {name: directory / name for name in digests}
+        return files if all(volume.sha256(files[name]) == digests[name] for name in files) else None
+    except (OSError, ValueError):
+        return None
+
+
+class LogUpload:
+    """Keeps a copy of the growing log in the store, from a thread of its own, until it is closed."""
+
+    def __init__(self, output: Store, log: Path, every: float = 30.0):
+        """Uploads once at once, so that a store that refuses is found before the work. Raises what `put` raises."""
+        self.output, self.log = output, log
+        self._upload()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, args=(every,), name="log", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def _repeat(self, every: float) -> None:
+        while not self._closing.wait(every):
+            # What is missing comes with the next one, or with the finished run.
+            with contextlib.suppress(JobError):
+                self._upload()
+
+    def _upload(self) -> None:
+        self.output.put(LOG, snapshot(self.log))
+
+
+def snapshot(log: Path) -> Path:
+    """A copy of a file that grows, which does not: an upload announces its size first. Raises VolumeFailed."""
+    copy = log.with_name(f"{log.stem}.snapshot{log.suffix}")
+    with volume.failures(log):
+        volume.write(copy, log.read_bytes(), durable=False)
+    return copy

@@ -1,0 +1,247 @@
+"""Which image goes where, and the train/validation/test directories on the volume.
+
+    SPLIT/train/cats/cat.0.jpg … SPLIT/test/dogs/dog.1999.jpg
+    SPLIT/split.json      every image's member, size and SHA-256, and what was left out; written last
+
+A split without split.json is unfinished: what lies there is checked, and only the rest is fetched.
+"""
+
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from job import volume
+from job.archive import CLASSES, Archive, Member, fetch
+from job.errors import BadData
+from job.events import Log
+from job.images import NotAPicture, decode
+from job.interruption import Interruption
+
+SPLITS = ("train", "validation", "test")
+MARKER = "split.json"
+MOST_QUARANTINE_LINES = 20
+
+Image = tuple[str, int]
+"""Class and number."""
+
+
+class Counts(NamedTuple):
+    """Images per class."""
+
+    train: int
+    validation: int
+    test: int
+
+
+class Record(NamedTuple):
+    """One image of a split; `path` is relative to the split's directory."""
+
+    path: str
+    member: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A complete split on the volume, every file of it verified by this process."""
+
+    directory: Path
+    counts: Counts
+    archive: dict[str, Any]
+    """The identity of the archive that it was made from."""
+    images: list[Record]
+    quarantined: list[dict[str, str]]
+
+    def paths(self, split: str) -> list[Path]:
+        """The files of one split, cats first, in order of their names."""
+        return sorted(self.directory / record.path for record in self.images if record.path.startswith(f"{split}/"))
+
+
+def split_id(archive: Archive, counts: Counts) -> str:
+    """The same for the same archive contents and counts, wherever the archive lies."""
+    text = json.dumps([archive.identity["directory_sha256"], counts])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def assign(numbers: Mapping[str, Sequence[int]], counts: Counts, broken: Iterable[Image] = ()) -> dict[Image, str]:
+    """Image → split, as in the seed recipe: per class the first numbers train, the next validate, the next test.
+    A class's images come in the order of their places.
+
+    The place of a number that is absent or broken is taken by the lowest number that no place belongs
+    to, so that one broken image moves no other. Raises BadData when a class has too few.
+    """
+    total = sum(counts)
+    split_of_place = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
+    left_out = set(broken)
+    assigned: dict[Image, str] = {}
+    short: list[str] = []
+    for label in numbers:
+        usable = [number for number in numbers[label] if (label, number) not in left_out]
+        if len(usable) < total:
+            lost = len(numbers[label]) - len(usable)
+            short.append(f"{total} {label}s are wanted, {len(usable)} are usable" + (f" ({lost} broken)" if lost else ""))
+            continue
+        own = set(usable[:total]) & set(range(total))
+        spare = iter([number for number in usable if number >= total])
+        for place, split in enumerate(split_of_place):
+            assigned[label, place if place in own else next(spare)] = split
+    if short:
+        raise BadData(f"too few images: {'; '.join(short)}; lower --train-per-class, --validation-per-class or --test-per-class")
+    return assigned
+
+
+def path_of(image: Image, split: str) -> str:
+    return f"{split}/{image[0]}s/{image[0]}.{image[1]}.jpg"
+
+
+def build(
+    archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption
+) -> Split:
+    """The split in `directory`: reused if it is complete and verified, else built from what is there and the archive.
+
+    Raises BadData when too few images are usable, VolumeFailed, Interrupted, and what the store raises.
+    """
+    with volume.lock(directory):
+        return load(directory, counts, log) or _build(archive, counts, directory, log, interruption)
+
+
+def load(directory: Path, counts: Counts, log: Log) -> Split | None:
+    """The split in `directory` if it is complete and each file's SHA-256 is right, else None."""
+    began = time.monotonic()
+    try:
+        document = json.loads((directory / MARKER).read_bytes())
+        images = [Record(**record) for record in document["images"]]
+        if document["counts"] != counts._asdict():
+            return None
+        split = Split(directory, counts, document["archive"], images, document["quarantined"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    damaged = sorted(set(_files(directory)) - {record.path for record in images})
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        whole = pool.map(lambda record: _is_whole(directory / record.path, record), images)
+        damaged += [record.path for record, is_whole in zip(images, whole, strict=True) if not is_whole]
+    if damaged:
+        log.say("split-damaged", directory=str(directory), count=len(damaged), first=damaged[0])
+        return None
+    log.say("split-reused", directory=str(directory), images=len(images), seconds=time.monotonic() - began)
+    return split
+
+
+def _is_whole(path: Path, record: Record) -> bool:
+    try:
+        return path.stat().st_size == record.size and volume.sha256(path) == record.sha256
+    except OSError:
+        return False
+
+
+def _files(directory: Path) -> Iterator[str]:
+    """Everything in the split's own directories, relative to it: images, and what does not belong there."""
+    for split in SPLITS:
+        for folder, _, names in os.walk(directory / split):
+            for name in names:
+                yield Path(folder, name).relative_to(directory).as_posix()
+
+
+def _build(archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption) -> Split:
+    began = time.monotonic()
+    numbers = {label: archive.numbers(label) for label in CLASSES}
+    broken: dict[Image, str] = {}
+    done: dict[Image, tuple[int, str]] = {}
+    fetched = moved = 0
+    while True:
+        places = assign(numbers, counts, broken)
+        wanted = [image for image in places if image not in done]
+        if not wanted:
+            break
+        paths = {image: directory / path_of(image, places[image]) for image in wanted}
+        members = {image: archive.images[image] for image in wanted}
+
+        def check_and_write(member: Member, data: bytes, paths: Mapping[Image, Path] = paths) -> str | NotAPicture:
+            return _check_and_write(data, paths[member.label, member.number])
+
+        for image, digest in _kept(members, paths, interruption):
+            done[image] = members.pop(image).size, digest
+        for member, result in fetch(archive, members.values(), check_and_write, interruption):
+            fetched += 1
+            moved += member.packed
+            image = member.label, member.number
+            if isinstance(result, str):
+                done[image] = member.size, result
+            else:
+                broken[image] = str(result)
+                if len(broken) <= MOST_QUARANTINE_LINES:
+                    log.say("quarantined", member=member.name, reason=str(result))
+            log.say("fetching", done=len(done), total=len(places))
+    images = [
+        Record(path_of(image, split), archive.images[image].name, *done[image]) for image, split in places.items()
+    ]
+    for stray in set(_files(directory)) - {record.path for record in images}:
+        with volume.failures(directory / stray):
+            (directory / stray).unlink()
+    split = Split(directory, counts, archive.identity, images, _quarantined(archive, places, broken))
+    volume.write(directory / MARKER, _document(archive, split))
+    sizes = {name: len(CLASSES) * count for name, count in counts._asdict().items()}
+    log.say(
+        "split", directory=str(directory), **sizes, fetched=fetched, moved=moved,
+        quarantined=len(broken), seconds=time.monotonic() - began,
+    )  # fmt: skip
+    return split
+
+
+def _check_and_write(data: bytes, path: Path) -> str | NotAPicture:
+    """Writes a file that decodes, and returns its SHA-256."""
+    try:
+        decode(data)
+    except NotAPicture as reason:
+        return reason
+    # Not synced: split.json holds its digest, and is checked before the file is trusted.
+    volume.write(path, data, durable=False)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _kept(
+    members: Mapping[Image, Member], paths: Mapping[Image, Path], interruption: Interruption
+) -> Iterator[tuple[Image, str]]:
+    """The images that an earlier, unfinished build left whole, each with its SHA-256."""
+    for image, path in paths.items():
+        try:
+            data = path.read_bytes()
+        except OSError:
+            continue
+        interruption.check()
+        member = members[image]
+        if len(data) == member.size and zlib.crc32(data) == member.crc:
+            # It was decoded before it was written.
+            yield image, hashlib.sha256(data).hexdigest()
+
+
+def _quarantined(archive: Archive, places: Mapping[Image, str], broken: Mapping[Image, str]) -> list[dict[str, str]]:
+    """What was left out, why, and which image has its place, if it had one."""
+    holders = {label: [number for of, number in places if of == label] for label in CLASSES}
+    entries = []
+    for (label, number), reason in sorted(broken.items()):
+        entry = {"member": archive.images[label, number].name, "reason": reason}
+        if number < len(holders[label]):
+            entry["replaced_by"] = archive.images[label, holders[label][number]].name
+        entries.append(entry)
+    return entries
+
+
+def _document(archive: Archive, split: Split) -> bytes:
+    document: dict[str, Any] = {
+        "format": 1,
+        "archive": split.archive,
+        "counts": split.counts._asdict(),
+        "images": [record._asdict() for record in split.images],
+        "quarantined": split.quarantined,
+        "passed_over": {"count": len(archive.passed_over), "examples": archive.passed_over[:10]},
+    }
+    return json.dumps(document, indent=1).encode()

@@ -1,0 +1,145 @@
+"""Fits a recipe's model to the generators: progress, checkpoints, resume, interruption."""
+
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from job.batches import Batch, Generator
+from job.checkpoints import Arrays, Checkpoint, Checkpoints, Progress
+from job.errors import Contradiction
+from job.events import Log
+from job.interruption import Interruption
+from job.learner import Learner
+from job.recipes import Recipe
+
+History = list[dict[str, float]]
+"""One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds."""
+
+
+@dataclass
+class Training:
+    """One training, from wherever it stands to its last epoch."""
+
+    learner: Learner
+    recipe: Recipe
+    training: Generator
+    validation: Generator
+    checkpoints: Checkpoints
+    log: Log
+    interruption: Interruption
+    epochs: int
+    checkpoint_every: float
+    """Seconds of training between two checkpoints within an epoch; after an epoch there is always one."""
+
+    def run(self) -> Progress:
+        """Trains to the end, from the newest checkpoint if there is one, and leaves the best epoch's weights in
+        the learner.
+
+        A signal ends it after the next batch with Interrupted, once a checkpoint is saved. Raises Contradiction
+        when the loss is no longer a number, VolumeFailed.
+        """
+        self.progress = Progress()
+        self.best_weights: Arrays = []
+        self._resume()
+        batches = self.training.batches(self.progress.epoch, self.progress.step)
+        try:
+            while self.progress.epoch < self.epochs:
+                self._train_epoch(batches)
+                self._end_epoch(*self._validate())
+        finally:
+            batches.close()
+        self.learner.set_weights(self.best_weights)
+        best, history = self.progress.best, self.progress.history
+        assert best is not None, "the first epoch is always the best so far"
+        self.log.say(
+            "trained", epochs=self.epochs, seconds=sum(row["seconds"] for row in history),
+            best_epoch=best["epoch"], val_loss=best["val_loss"], val_accuracy=best["val_accuracy"],
+        )  # fmt: skip
+        return self.progress
+
+    def _resume(self) -> None:
+        found = self.checkpoints.newest()
+        if found is None:
+            return
+        path, checkpoint = found
+        self.progress, self.best_weights = checkpoint.progress, checkpoint.best_weights
+        self.learner.restore(checkpoint.variables)
+        self.log.say(
+            "resumed", epoch=min(self.progress.epoch + 1, self.epochs), epochs=self.epochs,
+            step=self.progress.step, steps=len(self.training), checkpoint=str(path),
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        self.checkpoints.save(Checkpoint(self.progress, self.learner.state(), self.best_weights))
+
+    def _train_epoch(self, batches: Iterator[Batch]) -> None:
+        progress, steps = self.progress, len(self.training)
+        totals = tf.constant(progress.totals, tf.float64)
+        began = saved = time.monotonic() - progress.seconds
+        while progress.step < steps:
+            totals = self.learner.train_step(next(batches), totals)
+            progress.step += 1
+            now = time.monotonic()
+            stop = self.interruption.signal_name is not None
+            if stop or now - saved >= self.checkpoint_every or progress.step == steps:
+                progress.totals, progress.seconds = totals.numpy().tolist(), now - began
+            if stop or (now - saved >= self.checkpoint_every and progress.step < steps):
+                self._save()
+                saved = time.monotonic()
+                self.interruption.check()
+            if self.log.due():
+                loss, accuracy = _means(totals.numpy())
+                self.log.say(
+                    "training", epoch=progress.epoch + 1, epochs=self.epochs, done=progress.step, total=steps,
+                    loss=loss, accuracy=accuracy, rate=float(totals[2]) / (now - began),
+                )  # fmt: skip
+
+    def _validate(self) -> tuple[float, float, float]:
+        """Loss, accuracy, and the seconds it took."""
+        began = time.monotonic()
+        totals = tf.zeros(3, tf.float64)
+        for done, batch in enumerate(self.validation.batches(), 1):
+            totals = self.learner.test_step(batch, totals)
+            if self.interruption.signal_name is not None:
+                self._save()
+                self.interruption.check()
+            if self.log.due():
+                self.log.say(
+                    "validating", epoch=self.progress.epoch + 1, epochs=self.epochs,
+                    done=done, total=len(self.validation),
+                )  # fmt: skip
+        return *_means(totals.numpy()), time.monotonic() - began
+
+    def _end_epoch(self, val_loss: float, val_accuracy: float, validation_seconds: float) -> None:
+        progress = self.progress
+        loss, accuracy = _means(progress.totals)
+        rate = progress.totals[2] / progress.seconds
+        if not (math.isfinite(loss) and math.isfinite(val_loss)):
+            raise Contradiction(
+                f"epoch {progress.epoch + 1}: the loss is no longer a number; lower --learning-rate"
+                f" ({float(self.learner.optimizer.learning_rate):g} now)"
+            )
+        row = {
+            "epoch": progress.epoch + 1, "loss": loss, "accuracy": accuracy,
+            "val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": progress.seconds + validation_seconds,
+        }  # fmt: skip
+        if self.recipe.improves(row, progress.best):
+            progress.best_epoch = progress.epoch
+            self.best_weights = self.learner.weights()
+        progress.history.append(row)
+        progress.epoch += 1
+        progress.step, progress.totals, progress.seconds = 0, [0.0, 0.0, 0.0], 0.0
+        self._save()
+        usual = statistics.median(row["seconds"] for row in progress.history[-5:])
+        remaining = usual * (self.epochs - progress.epoch)
+        self.log.say("epoch", **row, epochs=self.epochs, rate=rate, remaining=remaining)
+
+
+def _means(totals: Any) -> tuple[float, float]:
+    """Loss and accuracy an image from (sum of losses, right answers, images)."""
+    return float(totals[0] / totals[2]), float(totals[1] / totals[2])

@@ -1,0 +1,114 @@
+"""Writing on the volume so that a name, once it is there, can be trusted.
+
+A file is written beside its final name, flushed to the disk, and renamed. Whoever finds the final
+name finds the whole file; a kill leaves at most a `*.part`, which the next writer replaces.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from job.errors import Interrupted, VolumeFailed
+
+_ADVICE = {
+    errno.ENOSPC: "the volume is full; give it more room, or fewer images",
+    errno.EDQUOT: "the quota is used up; give it more room, or fewer images",
+    errno.EROFS: "it is read-only; mount it writable",
+    errno.EACCES: "permission denied; make it writable for this user",
+    errno.EPERM: "permission denied; make it writable for this user",
+}
+
+
+@contextlib.contextmanager
+def failures(path: Path | str) -> Iterator[None]:
+    """Within it, an OSError becomes VolumeFailed: what was touched, what the system said, what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "check the volume")
+        raise VolumeFailed(f"{error.filename or path}: {error.strerror or error}: {advice}") from error
+
+
+@contextlib.contextmanager
+def new_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A file open for writing that becomes `path`, whole, when the block ends without an error.
+
+    Not `durable` spares the fsync, for files whose bytes are checked again before they are trusted.
+    Raises VolumeFailed.
+    """
+    with failures(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+            raise
+        if durable:
+            sync_directory(path.parent)
+
+
+def unnamed_file(directory: Path, size: int) -> IO[bytes]:
+    """A file of that size in `directory` that vanishes when it is closed, however the process ends.
+
+    Its room is taken at once, since a full disk found later, through a memory map, kills the process.
+    Raises OSError.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    file = tempfile.TemporaryFile(dir=directory)
+    os.posix_fallocate(file.fileno(), 0, size)
+    return file
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the names in `directory` durable: a rename is not, until its directory is synced."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write(path: Path, data: bytes, durable: bool = True) -> None:
+    """Makes `path` hold `data`, whole or not at all. Raises VolumeFailed."""
+    with new_file(path, durable) as file:
+        file.write(data)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of the file's bytes. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Holds `directory` for this process until the block, or the process, ends.
+
+    The kernel frees the lock of a dead process, so none is ever stale. Raises Interrupted (a later
+    try helps) while another process holds it, VolumeFailed.
+    """
+    with failures(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / ".lock", "ab")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Interrupted(
+                f"{directory}: another process is at work on it; wait for it to end, or use another --run-id or --volume"
+            ) from None
+        yield
