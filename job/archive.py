@@ -77,7 +77,9 @@ class Zip:
     size: int
 
     def stream(self, start: int, stop: int) -> Iterator[bytes]:
-        return self.store.stream(self.key, self.base + start, self.base + min(stop, self.size), self.etag)
+        # A directory may claim offsets that lie behind the end, or that no file can have.
+        start, stop = min(start, self.size), min(stop, self.size)
+        return self.store.stream(self.key, self.base + start, self.base + stop, self.etag)
 
     def read(self, start: int, stop: int) -> bytes:
         return b"".join(self.stream(start, stop))
@@ -146,18 +148,21 @@ def open_archive(uri: str, addressing_style: str = "auto") -> Archive:
     entry = _inner_zip(entries, uri)
     passed_over.remove(entry.filename)
     extent = _extents(outer, entries)[entry.header_offset]
-    packed = Member("", 0, entry.filename, *extent, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type)
+    packed = Member(
+        "", 0, entry.filename, *extent, entry.compress_size, entry.file_size, entry.CRC, entry.compress_type
+    )
     if entry.compress_type != zipfile.ZIP_STORED:
         return replace(archive, packed=packed)
     header = outer.read(packed.start, packed.start + _LOCAL_HEADER.size)
-    inner = replace(outer, base=packed.start + _data_offset(packed, header, uri), size=packed.size)
+    base = packed.start + _data_offset(packed, header, uri)
+    inner = replace(outer, base=base, size=min(packed.size, outer.size - base))
     return _with_images_of(archive, inner, packed.name)
 
 
 def unpack(archive: Archive, directory: Path, log: Log, interruption: Interruption) -> Archive:
     """Streams the compressed inner zip once to `directory`, unless it is there; its images are then read from it.
 
-    Raises BadData if its CRC-32 is wrong, VolumeFailed.
+    Raises BadData if its CRC-32 is wrong, Interrupted also while another process unpacks there, VolumeFailed.
     """
     packed = archive.packed
     if packed is None:
@@ -166,10 +171,14 @@ def unpack(archive: Archive, directory: Path, log: Log, interruption: Interrupti
     if not path.exists():
         began = time.monotonic()
         where = f"{archive.uri}: {packed.name}"
-        with volume.new_file(path) as file:
-            for written in _inflate(archive.zip, packed, file.write, where):
-                log.say("unpacking", member=packed.name, done=written, total=packed.size)
-                interruption.check()
+        with volume.lock(directory), volume.failures(path):
+            # Of unpackings that were killed; each would keep the room of a whole archive.
+            for leftover in directory.glob(".*.zip.*.part"):
+                leftover.unlink()
+            with volume.new_file(path) as file:
+                for written in _inflate(archive.zip, packed, file.write, where):
+                    log.say("unpacking", member=packed.name, done=written, total=packed.size)
+                    interruption.check()
         log.say("unpacked", member=packed.name, size=packed.size, seconds=time.monotonic() - began)
     store = Folder(directory)
     stat = store.stat(path.name)
@@ -239,10 +248,9 @@ def _fetch_range(
 
 def extract(member: Member, raw: memoryview) -> bytes:
     """The member's file from its extent in the zip. Raises Broken unless size and CRC-32 are as promised."""
-    if member.size > MAX_MEMBER:
-        raise Broken(f"claims {member.size:,} bytes, more than {MAX_MEMBER:,}")
-    if len(raw) < _LOCAL_HEADER.size:
-        raise Broken("cut off")
+    claimed = max(member.size, member.packed)
+    if claimed > MAX_MEMBER:
+        raise Broken(f"claims {claimed:,} bytes, more than {MAX_MEMBER:,}")
     offset = _data_offset(member, raw, "")
     packed = raw[offset : offset + member.packed]
     if len(packed) < member.packed:
@@ -266,7 +274,8 @@ def extract(member: Member, raw: memoryview) -> bytes:
 
 
 def _data_offset(member: Member, raw: bytes | memoryview, where: str) -> int:
-    signature, name_length, extra_length = _LOCAL_HEADER.unpack(raw[: _LOCAL_HEADER.size])
+    header = bytes(raw[: _LOCAL_HEADER.size]).ljust(_LOCAL_HEADER.size)
+    signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
     if signature != b"PK\3\4":
         if where:
             raise BadData(f"{where}: {member.name} is not where the zip's directory says; get the archive anew")
@@ -278,9 +287,18 @@ def _directory(source: Zip, where: str) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(io.BufferedReader(_Window(source), 1 << 16)) as opened:
             entries = opened.infolist()
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, UnicodeDecodeError, OverflowError):
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        struct.error,
+        NotImplementedError,
+        UnicodeDecodeError,
+        OverflowError,
+    ):
         what = "is empty" if source.size == 0 else "is not a zip, or a truncated one"
         raise BadData(f"{where}: {what}; get the archive anew") from None
+    if any(entry.header_offset < 0 for entry in entries):
+        raise BadData(f"{where}: its beginning is missing; get the archive anew")
     if not entries:
         raise BadData(f"{where}: a zip without members; get the archive anew")
     return entries
@@ -300,9 +318,7 @@ def _labelled(name: str) -> tuple[str, int] | None:
     return (match[1].lower(), int(match[2])) if match else None
 
 
-def _images(
-    source: Zip, entries: list[zipfile.ZipInfo], where: str
-) -> tuple[dict[tuple[str, int], Member], list[str]]:
+def _images(source: Zip, entries: list[zipfile.ZipInfo], where: str) -> tuple[dict[tuple[str, int], Member], list[str]]:
     """The labelled images, and the names of the other files. Raises BadData for encrypted or ambiguous ones."""
     extents = _extents(source, entries)
     images: dict[tuple[str, int], Member] = {}
@@ -310,7 +326,8 @@ def _images(
     for entry in entries:
         label = _labelled(entry.filename)
         if label is None:
-            if not entry.is_dir():
+            # Not is_dir(), which fails on an empty name.
+            if not entry.filename.endswith("/"):
                 passed_over.append(entry.filename)
             continue
         if entry.flag_bits & 1:
@@ -330,7 +347,7 @@ def _images(
 
 def _most_bytes(entry: zipfile.ZipInfo) -> int:
     """A bound on header, name, extra field, data and data descriptor, should the next member lie far off."""
-    return _LOCAL_HEADER.size + 2 * 0xFFFF + entry.compress_size + 24
+    return _LOCAL_HEADER.size + 2 * 0xFFFF + min(entry.compress_size, MAX_MEMBER) + 24
 
 
 def _inner_zip(entries: list[zipfile.ZipInfo], where: str) -> zipfile.ZipInfo:
@@ -363,7 +380,7 @@ def _with_images_of(archive: Archive, inner: Zip, name: str) -> Archive:
 def _inflate(source: Zip, packed: Member, write: Callable[[bytes], Any], where: str) -> Iterator[int]:
     """Writes the member's file, range by range, and yields how many bytes are written. Raises BadData."""
     start = packed.start + _data_offset(packed, source.read(packed.start, packed.start + _LOCAL_HEADER.size), where)
-    stop = start + packed.packed
+    stop = min(start + packed.packed, source.size)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     crc = written = 0
     for block in _read_ahead(source, start, stop):

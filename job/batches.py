@@ -7,10 +7,12 @@ goes on with the very batch that the interrupted one would have had.
 
 import os
 from collections import deque
+from collections.abc import Generator as Generating
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +79,8 @@ class Pixels:
         size = int(np.prod(shape))
         self.bytes_in_memory = size if size <= most_bytes else 0
         self._have = np.zeros(len(paths), bool)
+        # A lock for each image would do as well; two that share one wait for each other for a moment.
+        self._locks = [Lock() for _ in range(64)]
         if self.bytes_in_memory:
             self._pixels: NDArray[np.uint8] = np.empty(shape, np.uint8)
         else:
@@ -87,11 +91,17 @@ class Pixels:
         return len(self.paths)
 
     def take(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """The images at these indices: a new array N×height×width×3. Raises NotAPicture, OSError."""
+        """The images at these indices: a new array N×height×width×3. Raises NotAPicture, VolumeFailed."""
         for index in indices[~self._have[indices]]:
-            self._pixels[index] = decode(self.paths[index].read_bytes(), self.size)
-            # Only now, so that no other thread takes half an image for a whole one.
-            self._have[index] = True
+            # Where an epoch ends, a batch of the next one may ask for the same image at the same time.
+            with self._locks[index % len(self._locks)]:
+                if self._have[index]:
+                    continue
+                with volume.failures(self.paths[index]):
+                    data = self.paths[index].read_bytes()
+                self._pixels[index] = decode(data, self.size)
+                # Only now, so that no other thread takes half an image for a whole one.
+                self._have[index] = True
         return self._pixels[indices]
 
 
@@ -134,7 +144,7 @@ class Generator:
         indices = (self.order(epoch) if order is None else order)[step * self.batch_size :][: self.batch_size]
         return Batch(np.multiply(self.pixels.take(indices), np.float32(1 / 255)), self.labels[indices])
 
-    def batches(self, epoch: int = 0, step: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int = 0, step: int = 0) -> Generating[Batch, None, None]:
         """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""
         pool = ThreadPoolExecutor(cores(), "batches")
         ahead: deque[Future[Batch]] = deque()

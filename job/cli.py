@@ -1,11 +1,12 @@
 """The `catsdogs` command: parses, calls one function, turns errors into exit codes."""
 
-import os
+import functools
+import json
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,12 +15,14 @@ from job.errors import JobError
 from job.events import JsonLines, Log, Terminal, TextLines
 from job.interruption import Interruption
 from job.recipes import RECIPES
-from job.settings import Settings
+
+if TYPE_CHECKING:
+    from job.settings import Settings
 
 INTERRUPTION = Interruption()
 
 
-class Address(click.ParamType):
+class Address(click.ParamType[str]):
     """`s3://bucket/key` or a local path. `needs_key` refuses an s3:// address that is a whole bucket."""
 
     name = "address"
@@ -37,7 +40,7 @@ class Address(click.ParamType):
         return value
 
 
-class RunId(click.ParamType):
+class RunId(click.ParamType[str]):
     """A name that is safe as a folder and as a key."""
 
     name = "name"
@@ -49,7 +52,7 @@ class RunId(click.ParamType):
         return value
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Seconds, or a number with s, m or h."""
 
     name = "duration"
@@ -74,7 +77,7 @@ def option(name: str, *parameter: str, **attributes: Any) -> Callable[[Any], Any
     return click.option(name, *parameter, envvar=variable, show_envvar=True, **attributes)
 
 
-def of_recipe(name: str, type: click.ParamType, help: str) -> Callable[[Any], Any]:
+def of_recipe(name: str, type: click.ParamType[Any], help: str) -> Callable[[Any], Any]:
     """An option whose default is the recipe's."""
     attribute = name.lstrip("-").replace("-", "_")
     values = ", ".join(f"{recipe.name} {getattr(recipe, attribute):g}" for recipe in RECIPES.values())
@@ -83,16 +86,22 @@ def of_recipe(name: str, type: click.ParamType, help: str) -> Callable[[Any], An
 
 COUNT = click.IntRange(min=1)
 
-OPTIONS = [
+ADDRESSES = [
     option("--archive", type=Address(needs_key=True), required=True, help="The zip: s3://bucket/key or a local file."),
     option(
-        "--output", type=Address(needs_key=False), required=True,
+        "--output",
+        type=Address(needs_key=False),
+        required=True,
         help="Where runs are published, each in a folder of its own: s3://bucket/prefix or a local folder.",
     ),
     option(
-        "--volume", type=click.Path(path_type=Path, file_okay=False), default="data",
+        "--volume",
+        type=click.Path(path_type=Path, file_okay=False, readable=False),
+        default="data",
         help="Local folder for images, checkpoints and artifacts; a run goes on from what it finds there.",
     ),
+]
+OPTIONS = [
     option("--run-id", type=RunId(), show_default="the recipe and a hash of the options", help="The run's name."),
     option("--recipe", "recipe_name", type=click.Choice(list(RECIPES)), default="baseline", help="The model."),
     of_recipe("--epochs", COUNT, "Times that every training image is shown."),
@@ -100,7 +109,9 @@ OPTIONS = [
     of_recipe("--learning-rate", click.FloatRange(min=0, min_open=True, max=10), "The optimizer's."),
     of_recipe("--image-size", click.IntRange(min=1, max=1024), "Width and height of the model's input."),
     option(
-        "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0,
+        "--seed",
+        type=click.IntRange(min=0, max=2**32 - 1),
+        default=0,
         help="Of weights, order and augmentation. On a CPU the same seed gives the same model, bit for bit.",
     ),
     option("--train-per-class", type=COUNT, default=1000, help="Training images of each class."),
@@ -108,38 +119,52 @@ OPTIONS = [
     option("--test-per-class", type=COUNT, default=500, help="Test images of each class."),
     option("--require-gpu", is_flag=True, help="Fail with 69 where TensorFlow can use no GPU."),
     option(
-        "--checkpoint-every", type=Duration(), default="60s",
+        "--checkpoint-every",
+        type=Duration(),
+        default="60s",
         help="Time between two checkpoints within an epoch; there is always one after it.",
     ),
     option(
-        "--checkpoint-to", type=click.Choice(["volume", "bucket"]), default="volume",
-        help="Where checkpoints are kept: on the volume alone, or in the output as well, for a volume that may be lost.",
+        "--checkpoint-to",
+        type=click.Choice(["volume", "bucket"]),
+        default="volume",
+        help="Where checkpoints are kept: on the volume alone, or in the output too, for a volume that may be lost.",
     ),
     option(
-        "--addressing-style", type=click.Choice(["auto", "path", "virtual"]), default="auto",
+        "--addressing-style",
+        type=click.Choice(["auto", "path", "virtual"]),
+        default="auto",
         help="Whether the bucket stands in the path or in the host name of S3 requests.",
     ),
     option(
-        "--log-format", type=click.Choice(["text", "json"]), default="text",
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
         help="How events are written to standard output.",
     ),
-]  # fmt: skip
-"""What one run is told, in the order of the help text; the same for every part of it."""
+]
+"""What every part of a run is told, beside ADDRESSES, in the order of the help text."""
 
 
-def settings_command(*without: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Makes a function of (settings, log) a subcommand that takes OPTIONS."""
+def with_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    return lambda function: functools.reduce(lambda so_far, decorator: decorator(so_far), reversed(options), function)
 
-    def decorate(function: Callable[..., None]) -> click.Command:
-        def body(log_format: str, **options: Any) -> None:
-            function(Settings.of(**options), make_log(log_format))
 
-        body.__doc__ = function.__doc__
-        for decorator in reversed(OPTIONS):
-            body = decorator(body)
-        return catsdogs.command(function.__name__)(body)
+def part_of_run(function: "Callable[[Settings, Log], None]") -> click.Command:
+    """Makes a function of (settings, log) a subcommand that takes ADDRESSES and OPTIONS."""
 
-    return decorate
+    def command(log_format: str, **options: Any) -> None:
+        function(make_settings(options), make_log(log_format))
+
+    command.__doc__ = function.__doc__
+    return catsdogs.command(function.__name__)(with_options(ADDRESSES + OPTIONS)(command))
+
+
+def make_settings(options: dict[str, Any]) -> "Settings":
+    # Here and in the commands, so that --help need not wait for numpy, Pillow and their like.
+    from job.settings import Settings
+
+    return Settings.of(**options)
 
 
 def make_log(log_format: str) -> Log:
@@ -159,44 +184,71 @@ def catsdogs() -> None:
     """
 
 
-@settings_command()
-def run(settings: Settings, log: Log) -> None:
+@part_of_run
+def run(settings: "Settings", log: Log) -> None:
     """The whole job: prepare, train, publish. Goes on from where an earlier one stopped."""
     from job import run as job
 
     job.run(settings, log, INTERRUPTION)
 
 
-@settings_command()
-def prepare(settings: Settings, log: Log) -> None:
+@part_of_run
+def prepare(settings: "Settings", log: Log) -> None:
     """The first part of run: from the archive to train, validation and test folders on the volume."""
     from job import run as job
 
     job.prepare(settings, log, INTERRUPTION)
 
 
-@settings_command()
-def train(settings: Settings, log: Log) -> None:
+@part_of_run
+def train(settings: "Settings", log: Log) -> None:
     """The second part of run: from the folders to the trained model and its figures on the volume."""
     from job import run as job
 
     job.train(settings, log, INTERRUPTION)
 
 
-@settings_command()
-def publish(settings: Settings, log: Log) -> None:
+@part_of_run
+def publish(settings: "Settings", log: Log) -> None:
     """The last part of run: from the volume to the output, each file verified, the manifest last."""
     from job import run as job
 
     job.publish_artifacts(settings, log, INTERRUPTION)
 
 
-@settings_command()
-def plan(settings: Settings, log: Log) -> None:
+@catsdogs.command()
+@with_options(ADDRESSES + OPTIONS)
+def plan(log_format: str, **options: Any) -> None:
     """Say what run would fetch, build, train and write, and do none of it."""
     from job import plan as planning
 
-    log.say("plan", **planning.plan(settings))
+    found = planning.plan(make_settings(options))
+    click.echo(json.dumps(found, indent=2, default=str) if log_format == "json" else planning.text_of(found))
+
+
+@catsdogs.command()
+@option(
+    "--archive", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A local archive.  Without it a small sample is drawn.",
+)  # fmt: skip
+@option(
+    "--directory", type=click.Path(path_type=Path, file_okay=False), default="demo",
+    help="Where everything goes; the results into its folder runs.",
+)  # fmt: skip
+@with_options(OPTIONS)
+@click.pass_context
+def demo(context: click.Context, /, archive: Path | None, directory: Path, log_format: str, **options: Any) -> None:
+    """Run the job against an S3 server that it starts itself, on a drawn sample or on --archive.
+
+    On the sample the counts, epochs and learning rate are smaller than the defaults below.
+    """
+    from job import demo as demonstration
+
+    if archive is None:
+        for name, value in demonstration.SAMPLE_SETTINGS.items():
+            if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
+                options[name] = value
+    demonstration.demo(archive, directory, options, make_log(log_format), INTERRUPTION)
 
 
 def main() -> None:
@@ -211,9 +263,9 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except JobError as error:
-        print(f"catsdogs: {error}", file=sys.stderr)
+        click.echo(f"catsdogs: {error}", err=True)
         sys.exit(error.exit_code)
     except Exception:
         traceback.print_exc()
-        print(f"catsdogs: this is a bug; please report it with the lines above", file=sys.stderr)
+        click.echo("catsdogs: this is a bug; please report it with the lines above", err=True)
         sys.exit(1)

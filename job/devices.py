@@ -58,7 +58,11 @@ def start(seed: int, require_gpu: bool) -> Devices:
         name = "CPU"
     logical = tf.config.list_logical_devices("GPU" if gpus else "CPU")
     mirrored = len(logical) > 1
-    strategy = tf.distribute.MirroredStrategy([device.name for device in logical]) if mirrored else tf.distribute.get_strategy()
+    strategy = (
+        tf.distribute.MirroredStrategy([device.name for device in logical])
+        if mirrored
+        else tf.distribute.get_strategy()
+    )
     return Devices(strategy, name)
 
 

@@ -23,9 +23,7 @@ class Prediction(NamedTuple):
     verdict: str
 
 
-def predict(
-    model: Any, test: Generator, directory: Path, log: Log, interruption: Interruption
-) -> list[Prediction]:
+def predict(model: Any, test: Generator, directory: Path, log: Log, interruption: Interruption) -> list[Prediction]:
     """The model's verdict on every image of the generator, in its order. Raises Interrupted."""
     # Traced once for batches of any size; Model.predict would compile again for the last one.
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]

@@ -4,12 +4,13 @@
 made from the data, so that the two forms cannot drift apart.
 """
 
+import contextlib
 import json
 import string
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import IO, Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import click
 
@@ -26,7 +27,6 @@ EVENTS = {
     "quarantined": "left out {member}: {reason}",
     "split": "split {directory}: {train:,} train, {validation:,} validation, {test:,} test images;"
     " {fetched:,} fetched in {seconds!t}, {moved!b} moved, {quarantined} left out",
-    "prepared": "prepared; next: catsdogs train",
     "device": "training on {device}, {dtype}, {replicas} replica(s)",
     "model": "recipe {recipe}: {parameters:,} parameters, images {image_size}x{image_size}, batches of {batch_size}",
     "resumed": "resuming at epoch {epoch}/{epochs}, step {step}/{steps}, from {checkpoint}",
@@ -43,9 +43,7 @@ EVENTS = {
     "evaluating": "evaluating: step {done}/{total}",
     "evaluated": "test accuracy {accuracy!p} on {images:,} images ({correct:,} right), test loss {loss:.4f}",
     "uploading": "uploading: {done} of {total} artifacts",
-    "log-behind": "the log could not be uploaded ({reason}); it is kept on the volume and tried again",
     "published": "published {artifacts} artifacts, {size!b}, each verified, at {uri}",
-    "interrupted": "{signal} received: stopping at the next safe point; a second one ends at once",
     "demo": "{text}",
 }
 """Event name → its text, a format string over its data. Conversions: !b bytes, !t seconds, !p share."""
@@ -68,7 +66,9 @@ def duration_text(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
+    return (
+        f"{int(seconds) // 60}:{int(seconds) % 60:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
+    )
 
 
 class _EventFormatter(string.Formatter):
@@ -80,7 +80,7 @@ class _EventFormatter(string.Formatter):
                 return duration_text(value)
             case "p":
                 return f"{100 * value:.1f} %"
-        return super().convert_field(value, conversion)  # type: ignore[arg-type]
+        return super().convert_field(value, conversion)
 
 
 _FORMATTER = _EventFormatter()
@@ -102,7 +102,7 @@ class TextLines:
 
     interval = 5.0
 
-    def __init__(self, stream: IO[str]):
+    def __init__(self, stream: TextIO):
         self.stream = stream
 
     def show(self, event: str, data: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ class JsonLines:
 
     interval = 5.0
 
-    def __init__(self, stream: IO[str]):
+    def __init__(self, stream: TextIO):
         self.stream = stream
 
     def show(self, event: str, data: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ class Terminal(TextLines):
             return
         if self.stage != (event, data["total"]):
             self._finish_bar()
-            self.bar = click.progressbar(length=data["total"], label=event, file=self.stream)
+            self.bar = click.progressbar(range(data["total"]), label=event, file=self.stream)
             self.stage = (event, data["total"])
         self.bar.update(data["done"] - self.bar.pos)
 
@@ -153,8 +153,15 @@ class Log:
     def __init__(self, sinks: Iterable[Sink]):
         self._last_shown = {sink: time.monotonic() for sink in sinks}
 
-    def add(self, sink: Sink) -> None:
+    @contextlib.contextmanager
+    def recorded_in(self, file: TextIO) -> Iterator[None]:
+        """Within it, what is said is also appended to the file, as JSON lines."""
+        sink = JsonLines(file)
         self._last_shown[sink] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._last_shown[sink]
 
     def due(self) -> bool:
         """Whether a progress event said now would be shown. Spares making one that is not."""

@@ -9,11 +9,22 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 MAX_PIXELS = 50_000_000
 """More is taken for a decompression bomb: RGB pixels of it would fill 150 MB."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what undoes it."""
 
 # Our own limit is checked before anything is decoded; Pillow's would be an exception of another kind.
 Image.MAX_IMAGE_PIXELS = None
@@ -40,12 +51,32 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8
             if size is not None:
                 # JPEG only: decode at 1/2, 1/4 or 1/8, where that is still larger than `size`.
                 image.draft("RGB", (size[1], size[0]))
-            picture = ImageOps.exif_transpose(image).convert("RGB")
+            picture = _rgb(image)
+            turn = _turn(image)
     except UnidentifiedImageError:
         raise NotAPicture(f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
-        # Pillow's decoders raise all of these on damaged files.
+    except (NotAPicture, MemoryError):
+        raise
+    except Exception as error:
+        # No list of kinds: on damaged files Pillow raises anything, down to AssertionError and struct.error.
         raise NotAPicture(str(error) or type(error).__name__) from None
+    if turn is not None:
+        picture = picture.transpose(turn)
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(picture)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow's conversion clips: whatever is brighter than 255 of 65535 would be white.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    # ImageOps.exif_transpose writes the EXIF data anew, and fails where those of a sound picture are odd.
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return None

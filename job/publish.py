@@ -1,8 +1,8 @@
 """A finished run in the store, its manifest last.
 
-    RUN/run.json        put first, only if absent: whoever put it owns the run id
-    RUN/…               the other artifacts, each read back and compared
-    RUN/manifest.json   every artifact's size and SHA-256; put last, only if absent
+RUN/run.json        put first, only if absent: whoever put it owns the run id
+RUN/…               the other artifacts, each read back and compared
+RUN/manifest.json   every artifact's size and SHA-256; put last, only if absent
 """
 
 import contextlib
@@ -76,14 +76,16 @@ def _check_owner(output: Store, ours: Mapping[str, Mapping[str, Any]]) -> None:
                 )
 
 
-def publish(
-    output: Store, artifacts: Mapping[str, Path], run_id: str, log: Log, interruption: Interruption
-) -> None:
+def publish(output: Store, artifacts: Mapping[str, Path], run_id: str, log: Log, interruption: Interruption) -> None:
     """Uploads the artifacts (name → file) in parallel, reads each back, and puts the manifest last.
 
-    Where the manifest is there already, another process has published the run, and that stands.
+    Where the manifest is there already, another process has published the run, and that stands. Nothing else
+    may write to `output` meanwhile: close the LogUpload first.
     Raises Unavailable if an artifact does not read back as it was sent, Interrupted.
     """
+    if _has_manifest(output):
+        log.say("already-published", run_id=run_id, uri=output.uri(""))
+        return
     entries: dict[str, dict[str, Any]] = {}
     pool = ThreadPoolExecutor(WORKERS, "upload")
     try:
@@ -111,6 +113,14 @@ def publish(
         log.say("already-published", run_id=run_id, uri=output.uri(""))
 
 
+def _has_manifest(output: Store) -> bool:
+    try:
+        output.stat(MANIFEST)
+    except NotFound:
+        return False
+    return True
+
+
 def _upload(output: Store, name: str, path: Path) -> dict[str, Any]:
     with volume.failures(path):
         entry = {"name": name, "size": path.stat().st_size, "sha256": volume.sha256(path)}
@@ -132,14 +142,20 @@ def _digest(store: Store, key: str) -> str:
 def verify(output: Store) -> list[str]:
     """The names of a published run's artifacts, each compared with the manifest.
 
-    Raises NotFound without a manifest, BadData for the first artifact that is missing or different.
+    Raises NotFound without a manifest, BadData for one that is damaged, and for the first artifact that is
+    missing or different.
     """
-    manifest = json.loads(read(output, MANIFEST))
-    for entry in manifest["artifacts"]:
-        uri = output.uri(entry["name"])
-        if output.stat(entry["name"]).size != entry["size"] or _digest(output, entry["name"]) != entry["sha256"]:
-            raise BadData(f"{uri}: not what the manifest says; publish the run anew under another --run-id")
-    return [entry["name"] for entry in manifest["artifacts"]]
+    try:
+        entries = json.loads(read(output, MANIFEST))["artifacts"]
+        artifacts = [(entry["name"], entry["size"], entry["sha256"]) for entry in entries]
+    except (ValueError, KeyError, TypeError):
+        raise BadData(f"{output.uri(MANIFEST)}: no manifest; publish the run anew under another --run-id") from None
+    for name, size, digest in artifacts:
+        if output.stat(name).size != size or _digest(output, name) != digest:
+            raise BadData(
+                f"{output.uri(name)}: not what the manifest says; publish the run anew under another --run-id"
+            )
+    return [name for name, _, _ in artifacts]
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:
@@ -187,7 +203,9 @@ class LogUpload:
                 self._upload()
 
     def _upload(self) -> None:
-        self.output.put(LOG, snapshot(self.log))
+        # Another process may have published the run, on another volume: its log is in its manifest.
+        if not _has_manifest(self.output):
+            self.output.put(LOG, snapshot(self.log))
 
 
 def snapshot(log: Path) -> Path:

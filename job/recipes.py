@@ -68,7 +68,7 @@ RECIPES = {
     for recipe in (
         Recipe(
             name="baseline",
-            summary="the first convnet of Chollet, Deep Learning with Python (2017), section 5.2: 70 to 72 % validation",
+            summary="the first convnet of Chollet, Deep Learning with Python (2017), section 5.2",
             epochs=30,
             batch_size=20,
             learning_rate=1e-4,

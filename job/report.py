@@ -86,9 +86,7 @@ def _draw_panel(
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    epochs, training, validation = (
-        [row[key] for row in history] for key in ("epoch", quantity, f"val_{quantity}")
-    )
+    epochs, training, validation = ([row[key] for row in history] for key in ("epoch", quantity, f"val_{quantity}"))
     first, last, best = epochs[0], epochs[-1], validation[epochs.index(best_epoch)]
     dot = max(3.0, 6.0 - len(epochs) / 40)
     axes.axvline(best_epoch, color=FAINT, linewidth=1, zorder=1)
@@ -164,8 +162,7 @@ def report_html(
     ]
     left_out = [(item["member"], item["reason"], item.get("replaced_by")) for item in quarantined]
     epochs = [
-        (f"{row['epoch']:.0f}", *(f"{row[name]:.4f}" for name in FIGURES), f"{row['seconds']:.1f}")
-        for row in history
+        (f"{row['epoch']:.0f}", *(f"{row[name]:.4f}" for name in FIGURES), f"{row['seconds']:.1f}") for row in history
     ]
     texts = {
         "run_id": run["run_id"],

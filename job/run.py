@@ -1,13 +1,13 @@
 """The whole job, top to bottom: archive → split → model → bucket."""
 
 import contextlib
+import importlib
 import json
 import platform
 import resource
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from job.archive import open_archive, unpack
 from job.batches import SHARE_OF_MEMORY, Generator, memory_limit
 from job.checkpoints import Checkpoints, Mirror, Progress
 from job.errors import Contradiction
-from job.events import JsonLines, Log
+from job.events import Log
 from job.interruption import Interruption
 from job.settings import Settings
 from job.split import Split
 from job.stores import Store, open_store
 
-VERSIONS_OF = ("tensorflow", "keras", "numpy", "pillow", "boto3")
+VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
 
 def run(settings: Settings, log: Log, interruption: Interruption) -> None:
@@ -79,7 +79,7 @@ def _session(settings: Settings, log: Log) -> Iterator[Store | None]:
         _check_same(directory / "settings.json", settings.model_settings())
         with volume.failures(directory):
             file = stack.enter_context((directory / publish.LOG).open("a"))
-        log.add(JsonLines(file))
+        stack.enter_context(log.recorded_in(file))
         log.say(
             "started", version=__version__, run_id=settings.run_id, recipe=settings.recipe_name,
             epochs=settings.epochs, seed=settings.seed,
@@ -129,9 +129,7 @@ def _prepared(settings: Settings, log: Log) -> Split:
     )
 
 
-def _train(
-    settings: Settings, prepared: Split, output: Store, log: Log, interruption: Interruption
-) -> dict[str, Path]:
+def _train(settings: Settings, prepared: Split, output: Store, log: Log, interruption: Interruption) -> dict[str, Path]:
     """The artifacts, name → file on the volume."""
     directory = settings.run_directory / "artifacts"
     artifacts = publish.sealed(directory)
@@ -180,7 +178,7 @@ def _train(
         learner.save(directory / "model.keras")
         report.history_csv(directory / "history.csv", progress.history)
         title = f"{settings.recipe_name}, {settings.epochs} epochs"
-        report.history_png(directory / "history.png", progress.history, best["epoch"], title)
+        report.history_png(directory / "history.png", progress.history, int(best["epoch"]), title)
         report.predictions_csv(directory / "predictions.csv", predictions)
         report.report_html(
             directory / "report.html", run=about, metrics=metrics, history=progress.history,
@@ -200,7 +198,7 @@ def _about(settings: Settings, prepared: Split, found: Any) -> dict[str, Any]:
         "versions": {
             "catsdogs-train": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in VERSIONS_OF},
+            **{name: importlib.import_module(name).__version__ for name in VERSIONS_OF},
         },
         "device": {"name": found.name, "dtype": found.dtype, "replicas": found.replicas},
         "archive": prepared.archive,

@@ -50,22 +50,15 @@ def draw(label: str, number: int, size: tuple[int, int] = (200, 200)) -> Image.I
     return _grainy(image.reduce(_OVERSAMPLING), rng)
 
 
-def write_archive(
-    path: Path, per_class: int, unlabelled: int = 8, *, inner: int = zipfile.ZIP_DEFLATED
-) -> None:
+def write_archive(path: Path, per_class: int, unlabelled: int = 8, *, inner: int = zipfile.ZIP_DEFLATED) -> None:
     """Writes `dogs-vs-cats.zip`: `per_class` cats and as many dogs to train on, and `unlabelled` images.
 
     `inner` is the compression of the zips within the zip: Kaggle's are deflated, though that gains nothing.
     The same arguments give the same bytes. Raises OSError.
     """
-    training = (
-        (f"train/{label}.{number}.jpg", draw(label, number))
-        for label in LABELS
-        for number in range(per_class)
-    )
+    training = ((f"train/{label}.{number}.jpg", draw(label, number)) for label in LABELS for number in range(per_class))
     unseen = (
-        (f"test1/{number}.jpg", draw(LABELS[number % 2], per_class + number))
-        for number in range(1, unlabelled + 1)
+        (f"test1/{number}.jpg", draw(LABELS[number % 2], per_class + number)) for number in range(1, unlabelled + 1)
     )
     submission = "id,label\n" + "".join(f"{number},0\n" for number in range(1, unlabelled + 1))
     with zipfile.ZipFile(path, "w") as archive:
@@ -110,9 +103,7 @@ class _Sketch:
         self._pen.polygon(self._placed(points), fill=colour)
 
     def line(self, points: Iterable[Point], colour: Colour, width: float) -> None:
-        self._pen.line(
-            self._placed(points), fill=colour, width=max(1, round(width * self._head)), joint="curve"
-        )
+        self._pen.line(self._placed(points), fill=colour, width=max(1, round(width * self._head)), joint="curve")
 
     def oval(self, centre: Point, radii: Point, colour: Colour, lean: float = 0.0) -> None:
         """An ellipse, turned clockwise by `lean` radians."""
@@ -140,9 +131,7 @@ def _cat(sketch: _Sketch, fur: Colour, rng: np.random.Generator) -> None:
         sketch.oval((side * 0.42 + 0.07, -0.19), (0.05, 0.05), _WHITE)
         sketch.line(_arc((side * 0.15, 0.36), (0.15, 0.16), 0, math.pi), _INK, 0.05)
         for slope in (-0.16, 0.0, 0.16):
-            sketch.line(
-                [(side * 0.45, 0.32 + slope / 2), (side * 1.45, 0.30 + slope * 1.8)], _whisker(fur), 0.035
-            )
+            sketch.line([(side * 0.45, 0.32 + slope / 2), (side * 1.45, 0.30 + slope * 1.8)], _whisker(fur), 0.035)
     sketch.shape([(-0.13, 0.2), (0.13, 0.2), (0, 0.36)], _PINK)
 
 
@@ -188,9 +177,7 @@ def _room(image: Image.Image, rng: np.random.Generator) -> None:
         outline = (x - radius, y - radius, x + radius, y + radius)
         (pen.ellipse if rng.random() < 0.5 else pen.rectangle)(outline, fill=colour)
     horizon = image.height * rng.uniform(0.7, 0.88)
-    pen.rectangle(
-        (0, horizon, *image.size), fill=_hsv(rng.random(), rng.uniform(0.2, 0.5), rng.uniform(0.4, 0.8))
-    )
+    pen.rectangle((0, horizon, *image.size), fill=_hsv(rng.random(), rng.uniform(0.2, 0.5), rng.uniform(0.4, 0.8)))
 
 
 def _grainy(image: Image.Image, rng: np.random.Generator) -> Image.Image:

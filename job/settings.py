@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,8 @@ class Settings:
 
     @property
     def run_directory(self) -> Path:
-        """The run's own folder on the volume."""
-        return self.volume / "runs" / self.run_id
+        """The run's own folder on the volume. Not `runs`, as users call the output, which may lie beside it."""
+        return self.volume / "work" / self.run_id
 
     @property
     def result(self) -> str:
@@ -71,15 +72,23 @@ class Settings:
 
     def model_settings(self) -> dict[str, Any]:
         """Those that decide which model comes out; two runs with one run id must agree in them."""
-        elsewhere = ("output", "volume", "run_id", "require_gpu", "checkpoint_every", "checkpoint_to", "addressing_style")
+        elsewhere = (
+            "output",
+            "volume",
+            "run_id",
+            "require_gpu",
+            "checkpoint_every",
+            "checkpoint_to",
+            "addressing_style",
+        )
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}
 
     def _check(self) -> None:
+        if math.isnan(self.learning_rate):
+            raise Contradiction("--learning-rate nan: not a number; give one above 0")
         smallest = self.recipe.smallest_image_size
         if self.image_size < smallest:
-            raise Contradiction(
-                f"--image-size {self.image_size}: recipe {self.recipe_name} needs at least {smallest}"
-            )
+            raise Contradiction(f"--image-size {self.image_size}: recipe {self.recipe_name} needs at least {smallest}")
         images = 2 * self.train_per_class
         if self.batch_size > images:
             raise Contradiction(

@@ -87,14 +87,18 @@ def assign(numbers: Mapping[str, Sequence[int]], counts: Counts, broken: Iterabl
         usable = [number for number in numbers[label] if (label, number) not in left_out]
         if len(usable) < total:
             lost = len(numbers[label]) - len(usable)
-            short.append(f"{total} {label}s are wanted, {len(usable)} are usable" + (f" ({lost} broken)" if lost else ""))
+            short.append(
+                f"{total} {label}s are wanted, {len(usable)} are usable" + (f" ({lost} broken)" if lost else "")
+            )
             continue
         own = set(usable[:total]) & set(range(total))
         spare = iter([number for number in usable if number >= total])
         for place, split in enumerate(split_of_place):
             assigned[label, place if place in own else next(spare)] = split
     if short:
-        raise BadData(f"too few images: {'; '.join(short)}; lower --train-per-class, --validation-per-class or --test-per-class")
+        raise BadData(
+            f"too few images: {'; '.join(short)}; lower --train-per-class, --validation-per-class or --test-per-class"
+        )
     return assigned
 
 
@@ -102,9 +106,7 @@ def path_of(image: Image, split: str) -> str:
     return f"{split}/{image[0]}s/{image[0]}.{image[1]}.jpg"
 
 
-def build(
-    archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption
-) -> Split:
+def build(archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption) -> Split:
     """The split in `directory`: reused if it is complete and verified, else built from what is there and the archive.
 
     Raises BadData when too few images are usable, VolumeFailed, Interrupted, and what the store raises.
@@ -154,35 +156,38 @@ def _build(archive: Archive, counts: Counts, directory: Path, log: Log, interrup
     began = time.monotonic()
     numbers = {label: archive.numbers(label) for label in CLASSES}
     broken: dict[Image, str] = {}
-    done: dict[Image, tuple[int, str]] = {}
+    done: dict[Image, Record] = {}
     fetched = moved = 0
     while True:
         places = assign(numbers, counts, broken)
-        wanted = [image for image in places if image not in done]
-        if not wanted:
+        paths = {image: path_of(image, split) for image, split in places.items()}
+        # By path: a spare may have got another place, when one before it was found broken.
+        members = {
+            image: archive.images[image]
+            for image, path in paths.items()
+            if image not in done or done[image].path != path
+        }
+        if not members:
             break
-        paths = {image: directory / path_of(image, places[image]) for image in wanted}
-        members = {image: archive.images[image] for image in wanted}
 
-        def check_and_write(member: Member, data: bytes, paths: Mapping[Image, Path] = paths) -> str | NotAPicture:
-            return _check_and_write(data, paths[member.label, member.number])
+        def check_and_write(member: Member, data: bytes, paths: Mapping[Image, str] = paths) -> str | NotAPicture:
+            return _check_and_write(data, directory / paths[member.label, member.number])
 
-        for image, digest in _kept(members, paths, interruption):
-            done[image] = members.pop(image).size, digest
+        for image, digest in _kept(members, paths, directory, interruption):
+            member = members.pop(image)
+            done[image] = Record(paths[image], member.name, member.size, digest)
         for member, result in fetch(archive, members.values(), check_and_write, interruption):
             fetched += 1
             moved += member.packed
             image = member.label, member.number
             if isinstance(result, str):
-                done[image] = member.size, result
+                done[image] = Record(paths[image], member.name, member.size, result)
             else:
                 broken[image] = str(result)
                 if len(broken) <= MOST_QUARANTINE_LINES:
                     log.say("quarantined", member=member.name, reason=str(result))
             log.say("fetching", done=len(done), total=len(places))
-    images = [
-        Record(path_of(image, split), archive.images[image].name, *done[image]) for image, split in places.items()
-    ]
+    images = [done[image] for image in places]
     for stray in set(_files(directory)) - {record.path for record in images}:
         with volume.failures(directory / stray):
             (directory / stray).unlink()
@@ -208,16 +213,15 @@ def _check_and_write(data: bytes, path: Path) -> str | NotAPicture:
 
 
 def _kept(
-    members: Mapping[Image, Member], paths: Mapping[Image, Path], interruption: Interruption
+    members: Mapping[Image, Member], paths: Mapping[Image, str], directory: Path, interruption: Interruption
 ) -> Iterator[tuple[Image, str]]:
     """The images that an earlier, unfinished build left whole, each with its SHA-256."""
-    for image, path in paths.items():
+    for image, member in list(members.items()):
         try:
-            data = path.read_bytes()
+            data = (directory / paths[image]).read_bytes()
         except OSError:
             continue
         interruption.check()
-        member = members[image]
         if len(data) == member.size and zlib.crc32(data) == member.crc:
             # It was decoded before it was written.
             yield image, hashlib.sha256(data).hexdigest()

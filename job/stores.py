@@ -19,7 +19,7 @@ from job.errors import BadData, Contradiction, JobError, NotFound, Refused, Unav
 
 CHUNK = 256 * 1024
 READ_ATTEMPTS = 6
-"""How often a read may break off without a byte before it is given up."""
+"""How often a request is tried, and how often a read may break off without a byte, before it is given up."""
 
 
 class Stat(NamedTuple):
@@ -77,6 +77,11 @@ def changed(uri: str) -> BadData:
     return BadData(f"{uri}: changed while it was read; run again when it is complete")
 
 
+def _pause(attempt: int) -> None:
+    """Before the next attempt, counted from 1: longer each time, and random, so that many do not come at once."""
+    time.sleep(random.uniform(0, min(20, 2**attempt)))
+
+
 class Folder:
     """A store in the local file system."""
 
@@ -87,8 +92,11 @@ class Folder:
         return str(self.root / key)
 
     def stat(self, key: str) -> Stat:
+        path = self.root / key
         with self._reading(key):
-            return self._stat_of(os.stat(self.root / key))
+            if path.is_dir():
+                raise IsADirectoryError
+            return self._stat_of(path.stat())
 
     @staticmethod
     def _stat_of(status: os.stat_result) -> Stat:
@@ -104,7 +112,11 @@ class Folder:
             raise Refused(f"{self.uri(key)}: permission denied; make it readable for this user") from None
 
     def stream(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
-        with volume.failures(self.uri(key)), self._reading(key), open(self.root / key, "rb", buffering=0) as file:
+        with (
+            volume.failures(self.uri(key)),
+            self._reading(key),
+            open(self.root / key, "rb", buffering=0) as file,
+        ):
             if self._stat_of(os.fstat(file.fileno())).etag != etag:
                 raise changed(self.uri(key))
             file.seek(start)
@@ -116,7 +128,11 @@ class Folder:
                 yield chunk
 
     def put(self, key: str, source: Path) -> None:
-        with volume.failures(self.uri(key)), source.open("rb") as file, volume.new_file(self.root / key) as copy:
+        with (
+            volume.failures(self.uri(key)),
+            source.open("rb") as file,
+            volume.new_file(self.root / key) as copy,
+        ):
             while chunk := file.read(CHUNK):
                 copy.write(chunk)
 
@@ -167,14 +183,13 @@ class Bucket:
         from botocore.config import Config
 
         config = Config(
-            s3={"addressing_style": self.addressing_style},
+            s3={"addressing_style": self.addressing_style},  # type: ignore[arg-type]
             retries={"mode": "standard", "total_max_attempts": READ_ATTEMPTS},
             max_pool_connections=32,
             connect_timeout=10,
             read_timeout=30,
         )
-        with self._failures(""):
-            return boto3.session.Session().client("s3", config=config)
+        return boto3.session.Session().client("s3", config=config)
 
     @contextlib.contextmanager
     def _failures(self, key: str) -> Iterator[None]:
@@ -199,11 +214,12 @@ class Bucket:
             return NotFound(f"s3://{self.bucket}: no such bucket; check the name and the endpoint")
         if status == 404:
             return NotFound(f"{uri}: no such object; check the key")
-        if status == 412:
+        if status in (412, 416):
+            # What has become shorter may lack the range: some servers look at that before the etag.
             return changed(uri)
         if status in (401, 403) or code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"):
             return Refused(f"{uri}: storage refuses ({said}); check the credentials and what they allow")
-        if status >= 500 or status == 429 or code in ("RequestTimeout", "SlowDown"):
+        if status >= 500 or status in (409, 429) or code in ("RequestTimeout", "SlowDown"):
             return Unavailable(f"{uri}: storage fails ({said}); try again later")
         return Contradiction(f"{uri}: storage does not accept the request ({said}); check endpoint, region and name")
 
@@ -211,7 +227,7 @@ class Bucket:
         """The failure for what boto3 found wrong before or without an answer."""
         from botocore import exceptions
 
-        uri, reason = self.uri(key), str(error).splitlines()[0]
+        uri, reason = self.uri(key), " ".join(str(error).split())
         no_credentials = (
             exceptions.NoCredentialsError,
             exceptions.PartialCredentialsError,
@@ -221,7 +237,7 @@ class Bucket:
         )
         if isinstance(error, no_credentials):
             return Refused(f"{uri}: {reason}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
-        if isinstance(error, exceptions.HTTPClientError):
+        if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
             return Unavailable(f"{uri}: {reason}; check the endpoint, or try again later")
         return Contradiction(f"{uri}: {reason}; check the AWS settings")
 
@@ -240,41 +256,53 @@ class Bucket:
         return Stat(head["ContentLength"], head["ETag"])
 
     def stream(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
-        from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+        from urllib3.exceptions import HTTPError
 
         attempt = 0
         while start < stop:
             try:
                 with self._failures(key):
                     answer = self.client.get_object(
-                        Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={start}-{stop - 1}", IfMatch=etag
+                        Bucket=self.bucket,
+                        Key=self.prefix + key,
+                        Range=f"bytes={start}-{stop - 1}",
+                        IfMatch=etag,
                     )
                 for chunk in answer["Body"].iter_chunks(CHUNK):
                     start += len(chunk)
                     attempt = 0
                     yield chunk
-            except (HTTPClientError, IncompleteReadError, ResponseStreamingError, OSError) as error:
+            except (HTTPClientError, IncompleteReadError, HTTPError, OSError) as error:
                 # botocore retries requests, but not bodies that break off.
                 attempt += 1
                 if attempt == READ_ATTEMPTS:
-                    raise Unavailable(f"{self.uri(key)}: breaks off at byte {start} ({error}); try again later") from error
-                time.sleep(random.uniform(0, min(20, 2**attempt)))
+                    raise Unavailable(
+                        f"{self.uri(key)}: breaks off at byte {start} ({error}); try again later"
+                    ) from error
+                _pause(attempt)
 
     def put(self, key: str, source: Path) -> None:
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-        with source.open("rb") as file, self._failures(key):
+        with volume.failures(source), source.open("rb") as file, self._failures(key):
             self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=file, ContentType=kind)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        with self._failures(key):
-            try:
-                self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, IfNoneMatch="*")
-            except self.client.exceptions.ClientError as error:
-                # 409 is S3's answer while another conditional put for the key is under way.
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
-                    return False
-                raise
-        return True
+        attempt = 0
+        while True:
+            with self._failures(key):
+                try:
+                    self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, IfNoneMatch="*")
+                    return True
+                except self.client.exceptions.ClientError as error:
+                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                    if status == 412:
+                        return False
+                    # 409 is S3's answer while another put or delete of the key is under way: none has won yet.
+                    attempt += 1
+                    if status != 409 or attempt == READ_ATTEMPTS:
+                        raise
+            _pause(attempt)
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
         with self._failures(prefix):
@@ -283,7 +311,9 @@ class Bucket:
             )
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield item["Key"].removeprefix(self.prefix), Stat(item["Size"], item["ETag"])
+                    # Consoles make such empty objects to show a folder.
+                    if not item["Key"].endswith("/"):
+                        yield item["Key"].removeprefix(self.prefix), Stat(item["Size"], item["ETag"])
 
     def delete(self, key: str) -> None:
         with self._failures(key):

@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +47,10 @@ class Training:
         self.progress = Progress()
         self.best_weights: Arrays = []
         self._resume()
-        batches = self.training.batches(self.progress.epoch, self.progress.step)
-        try:
+        with closing(self.training.batches(self.progress.epoch, self.progress.step)) as batches:
             while self.progress.epoch < self.epochs:
                 self._train_epoch(batches)
                 self._end_epoch(*self._validate())
-        finally:
-            batches.close()
         self.learner.set_weights(self.best_weights)
         best, history = self.progress.best, self.progress.history
         assert best is not None, "the first epoch is always the best so far"

@@ -69,7 +69,11 @@ def unnamed_file(directory: Path, size: int) -> IO[bytes]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     file = tempfile.TemporaryFile(dir=directory)
-    os.posix_fallocate(file.fileno(), 0, size)
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError:
+        file.close()
+        raise
     return file
 
 
@@ -105,10 +109,11 @@ def lock(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         file = open(directory / ".lock", "ab")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Interrupted(
-                f"{directory}: another process is at work on it; wait for it to end, or use another --run-id or --volume"
-            ) from None
+        with failures(directory):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Interrupted(
+                    f"{directory}: another process works on it; wait for its end, or use another --run-id or --volume"
+                ) from None
         yield

@@ -1,0 +1,64 @@
+# `make demo` and `make test` are all that a fresh machine with Python, git and make needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+  --no-annotate --no-emit-index-url --custom-compile-command "make lock"
+
+.PHONY: help
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+.PHONY: demo
+demo: $(VENV)/ready ## Run the whole job on a drawn sample; ARCHIVE=dogs-vs-cats.zip for the real one, ARGS="--epochs 3" for options.
+	$(BIN)/catsdogs demo $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(ARGS)
+
+.PHONY: test
+test: $(VENV)/ready ## Run the tests that take a few minutes.
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(VENV)/ready ## Run the tests that take longer; ARCHIVE=dogs-vs-cats.zip adds the job on the real archive.
+	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow $(ARGS)
+
+IMAGE ?= catsdogs-train:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+DOCKER ?= docker
+EXTRA ?= gpu
+.PHONY: image
+image: ## Build the container image; EXTRA=cpu BASE=ubuntu:24.04 for one without CUDA.
+	DOCKER_BUILDKIT=1 $(DOCKER) build --tag $(IMAGE) --build-arg EXTRA=$(EXTRA) $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_ARGS) .
+
+.PHONY: test-image
+test-image: $(VENV)/ready ## Build the image for CPUs and run it for real; as root it brings its own engine up.
+	$(BIN)/python -m pytest -m slow tests/image $(ARGS)
+
+.PHONY: check
+check: $(VENV)/ready ## Run the formatter, linter and type checker, and compare generated text with its source.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo 'no hadolint for this machine: Dockerfile not checked'; fi
+	$(BIN)/cog --check --check-fail-msg="run: make docs" -I . README.md
+
+.PHONY: docs
+docs: $(VENV)/ready ## Generate README.md's tables from the code.
+	$(BIN)/cog -r -I . README.md
+
+.PHONY: lock
+lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bounds in pyproject.toml.
+	$(LOCK) --no-emit-package tensorflow --output-file locks/cpu.txt pyproject.toml locks/cpu.in
+	$(LOCK) --extra gpu --output-file locks/gpu.txt pyproject.toml
+	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml
+
+.PHONY: clean
+clean: ## Remove the environment and what the demo left.
+	rm -rf $(VENV) demo *.egg-info
+
+$(VENV)/ready: locks/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
+	  "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d; name another: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,42 @@
+"""The tables of README.md, made from the code by `make docs` and compared with it by `make check`."""
+
+import click
+
+from job.cli import catsdogs
+from job.errors import EXIT_CODES
+
+
+def options(command: str = "run") -> str:
+    """A row for each option of a command: flag, environment variable, meaning, default."""
+    lines = ["| option | environment variable | meaning | default |", "|---|---|---|---|"]
+    for parameter in catsdogs.commands[command].params:
+        assert isinstance(parameter, click.Option)
+        if isinstance(parameter.show_default, str):
+            default = parameter.show_default
+        elif parameter.required:
+            default = "required"
+        else:
+            default = "off" if parameter.is_flag else f"`{parameter.default}`"
+        if isinstance(parameter.type, click.Choice):
+            choices = f" One of {', '.join(f'`{choice}`' for choice in parameter.type.choices)}."
+        else:
+            choices = ""
+        lines.append(f"| `{parameter.opts[0]}` | `{parameter.envvar}` | {parameter.help}{choices} | {default} |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """A row for each subcommand."""
+    lines = ["| command | does |", "|---|---|"]
+    for name, command in catsdogs.commands.items():
+        [summary, *_] = (command.help or "").split("\n\n")
+        lines.append(f"| `catsdogs {name}` | {summary} |")
+    return "\n".join(lines)
+
+
+def exit_codes() -> str:
+    """A row for each exit code."""
+    retry = {True: "yes", False: "no", None: ""}
+    lines = ["| code | meaning | may a retry help? |", "|---|---|---|"]
+    lines += [f"| {code} | {meaning} | {retry[helps]} |" for code, (meaning, helps) in EXIT_CODES.items()]
+    return "\n".join(lines)

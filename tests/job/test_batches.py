@@ -1,0 +1,265 @@
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from job import batches, images
+from job.batches import Batch, Generator, Pixels, cores, memory_limit
+from job.errors import VolumeFailed
+
+IMAGES, BATCH_SIZE, SEED = 11, 4, 7
+ENOUGH = 1 << 30
+"""Bytes; more than any test's images fill."""
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six cats, then five dogs; the n-th of them all is a picture of nothing but the brightness 25 n."""
+    folder = tmp_path_factory.mktemp("images")
+    found = [folder / ("dogs" if n % 2 else "cats") / f"{n}.jpg" for n in range(IMAGES)]
+    found.sort()
+    for n, path in enumerate(found):
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (20, 30), 25 * n).save(path, "PNG")
+    return found
+
+
+@pytest.fixture(scope="module")
+def generator(paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    return make(paths, tmp_path_factory.mktemp("scratch"))
+
+
+def make(
+    paths: Sequence[Path],
+    scratch: Path,
+    *,
+    batch_size: int = BATCH_SIZE,
+    image_size: int = 6,
+    seed: int = SEED,
+    shuffled: bool = True,
+    most_bytes: int = ENOUGH,
+) -> Generator:
+    return Generator.of(
+        paths, batch_size=batch_size, image_size=image_size, seed=seed, shuffled=shuffled, scratch=scratch,
+        most_bytes=most_bytes,
+    )  # fmt: skip
+
+
+def taken(generator: Generator, count: int, epoch: int = 0, step: int = 0) -> list[Batch]:
+    """The first so many batches from there on, and the generator closed."""
+    running = generator.batches(epoch, step)
+    try:
+        return list(itertools.islice(running, count))
+    finally:
+        running.close()
+
+
+def shown(batch: Batch) -> list[int]:
+    """Which images a batch is of."""
+    return [round(float(image.mean()) * 255 / 25) for image in batch.images]
+
+
+def epochs(generator: Generator, count: int) -> list[list[int]]:
+    """Which images each of the first epochs shows, in order."""
+    steps = len(generator)
+    found = [shown(batch) for batch in taken(generator, count * steps)]
+    return [[image for batch in found[n * steps :][:steps] for image in batch] for n in range(count)]
+
+
+def batch_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_a_batch_is_float32_in_0_to_1_with_binary_labels_in_the_alphabetical_order_of_the_classes(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    white = tmp_path / "dogs" / "white.jpg"
+    white.parent.mkdir()
+    Image.new("RGB", (8, 8), "white").save(white, "JPEG")
+    black = paths[0]
+    for order in ([white, black], [black, white]):
+        batch = taken(make(order, tmp_path, image_size=150, shuffled=False), 1)[0]
+        assert batch.images.dtype == batch.labels.dtype == np.float32
+        assert batch.images.shape == (2, 150, 150, 3)
+        assert [(image.min(), image.max()) for image in batch.images] == [
+            (1, 1) if path is white else (0, 0) for path in order
+        ]
+        assert list(batch.labels) == [1 if path is white else 0 for path in order]
+
+
+def test_an_image_keeps_its_label_wherever_the_shuffle_puts_it(
+    generator: Generator, paths: list[Path]
+) -> None:
+    for batch in taken(generator, 3 * len(generator)):
+        assert [paths[n].parent.name for n in shown(batch)] == [
+            "dogs" if label else "cats" for label in batch.labels
+        ]
+
+
+def test_every_epoch_shows_every_image_once_and_ends_with_a_smaller_batch(generator: Generator) -> None:
+    assert len(generator) == 3
+    assert [len(batch.labels) for batch in taken(generator, 9)] == [4, 4, 3] * 3
+    assert [sorted(epoch) for epoch in epochs(generator, 5)] == [list(range(IMAGES))] * 5
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_alone(
+    generator: Generator, paths: list[Path], tmp_path: Path
+) -> None:
+    first = epochs(generator, 4)
+    assert epochs(make(paths, tmp_path), 4) == first
+    assert epochs(make(paths, tmp_path, batch_size=5), 4) == first
+    others = [epochs(make(paths, tmp_path, seed=seed), 4) for seed in (SEED + 1, SEED + 2)]
+    orders = [tuple(epoch) for run in (first, *others) for epoch in run]
+    assert len(set(orders)) == len(orders), "no two epochs, and no two seeds, show the images in one order"
+
+
+@given(st.integers(0, 4), st.integers(0, 2), st.integers(1, 8))
+@settings(max_examples=25, deadline=None)
+def test_a_start_anywhere_goes_on_as_the_start_at_the_beginning_would(
+    generator: Generator, epoch: int, step: int, count: int
+) -> None:
+    skipped = epoch * len(generator) + step
+    for batch, expected in zip(
+        taken(generator, count, epoch, step), taken(generator, skipped + count)[skipped:], strict=True
+    ):
+        np.testing.assert_array_equal(batch.images, expected.images)
+        np.testing.assert_array_equal(batch.labels, expected.labels)
+
+
+def test_without_shuffling_one_pass_shows_the_images_in_the_order_given(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    generator = make(paths, tmp_path, shuffled=False)
+    assert [n for batch in generator.batches() for n in shown(batch)] == list(range(IMAGES))
+    assert [shown(batch) for batch in generator.batches(step=2)] == [[8, 9, 10]]
+    assert wait_for(lambda: not batch_threads())
+
+
+@pytest.mark.parametrize("most_bytes", [0, ENOUGH])
+@pytest.mark.parametrize("batch_size", [1, 4, IMAGES])
+def test_each_image_is_decoded_once_a_run(
+    batch_size: int, most_bytes: int, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+
+    def decode(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+        decoded.append(data)
+        # Long enough for a batch of the next epoch to ask for the same image meanwhile.
+        time.sleep(0.002)
+        return images.decode(data, size)
+
+    monkeypatch.setattr(batches, "decode", decode)
+    monkeypatch.setattr(batches, "cores", lambda: 4)
+    generator = make(paths, tmp_path, batch_size=batch_size, most_bytes=most_bytes)
+    assert [sorted(epoch) for epoch in epochs(generator, 3)] == [list(range(IMAGES))] * 3
+    assert sorted(decoded) == sorted(path.read_bytes() for path in paths)
+
+
+@pytest.mark.parametrize("spare", [-1, 0])
+def test_beyond_the_memory_bound_the_volume_serves_and_nothing_is_left_there(
+    spare: int, generator: Generator, paths: list[Path], tmp_path: Path
+) -> None:
+    size = IMAGES * 6 * 6 * 3
+    bounded = make(paths, tmp_path / "scratch", most_bytes=size + spare)
+    on_the_volume = f"{tmp_path}/scratch" in Path("/proc/self/maps").read_text()
+    assert (on_the_volume, bounded.pixels.bytes_in_memory) == ((False, size) if spare >= 0 else (True, 0))
+    for batch, expected in zip(taken(bounded, 7), taken(generator, 7), strict=True):
+        np.testing.assert_array_equal(batch.images, expected.images)
+    assert not list((tmp_path / "scratch").glob("*"))
+
+
+def test_a_batch_is_the_callers_to_change(generator: Generator) -> None:
+    for batch in taken(generator, len(generator)):
+        batch.images[:] = 0
+        batch.labels[:] = 0
+    assert [sorted(epoch) for epoch in epochs(generator, 1)] == [list(range(IMAGES))]
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_generator_that_is_closed_early_ends_its_threads(generator: Generator) -> None:
+    running = generator.batches()
+    next(running)
+    assert batch_threads()
+    running.close()
+    assert wait_for(lambda: not batch_threads())
+
+
+def test_a_file_that_is_gone_and_a_scratch_that_cannot_be_written_are_the_volumes_failures(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    gone = tmp_path / "cats" / "cat.0.jpg"
+    with pytest.raises(VolumeFailed, match=str(gone)):
+        taken(make([*paths, gone], tmp_path, shuffled=False), 5)
+    (tmp_path / "file").touch()
+    with pytest.raises(VolumeFailed, match=str(tmp_path / "file")):
+        Pixels(paths, 6, tmp_path / "file", 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "affinity", "expected"),
+    [
+        ({}, 8, 8),
+        ({"cpu.max": "max 100000\n"}, 8, 8),
+        ({"cpu.max": "200000 100000\n"}, 8, 2),
+        ({"cpu.max": "250000 100000\n"}, 8, 2),
+        ({"cpu.max": "50000 100000\n"}, 8, 1),
+        ({"cpu.max": "1600000 100000\n"}, 8, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8, 8),
+        ({"cpu.max": "nonsense"}, 1, 1),
+    ],
+)
+def test_cores_are_those_of_the_containers_quota(
+    files: Mapping[str, str], affinity: int, expected: int, cgroup: Callable[[Mapping[str, str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    cgroup(files)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(affinity)))
+    assert cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"memory.max": "max\n"}, None),
+        ({"memory.max": "1000000\n"}, 1_000_000),
+        ({"memory/memory.limit_in_bytes": "2000000\n"}, 2_000_000),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+    ],
+)
+def test_the_memory_limit_is_the_containers_or_else_the_machines(
+    files: Mapping[str, str], expected: int | None, cgroup: Callable[[Mapping[str, str]], None]
+) -> None:
+    cgroup({})
+    machine = memory_limit()
+    cgroup(files)
+    assert memory_limit() == (machine if expected is None else expected) > 0
+
+
+@pytest.fixture
+def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], None]:
+    """Puts files into what this process takes for /sys/fs/cgroup."""
+    root = tmp_path / "sys/fs/cgroup"
+    monkeypatch.setattr(batches, "Path", lambda path: tmp_path / path.lstrip("/"))
+
+    def put(files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+
+    return put

@@ -1,0 +1,62 @@
+"""Reading what the job published, by means other than the job's own."""
+
+import csv
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tests.servers import S3Server
+
+ARTIFACTS = [
+    "model.keras", "history.png", "history.csv", "metrics.json", "predictions.csv", "report.html", "split.json",
+    "run.json", "log.jsonl", "manifest.json",
+]  # fmt: skip
+
+
+def new_bucket(server: S3Server, archive: Path) -> str:
+    name = f"run-{os.urandom(6).hex()}"
+    client = server.client()
+    client.create_bucket(Bucket=name)
+    client.upload_file(str(archive), name, "datasets/dogs-vs-cats.zip")
+    return name
+
+
+def objects(server: S3Server, bucket: str, prefix: str) -> dict[str, bytes]:
+    client = server.client()
+    keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
+    return {key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+def weights(model: bytes, tmp_path: Path) -> list[np.ndarray[Any, Any]]:
+    """Every array in a `.keras` file, in order of their names."""
+    path = tmp_path / "model.keras"
+    path.write_bytes(model)
+    zipfile.ZipFile(path).extract("model.weights.h5", tmp_path)
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        file.visititems(
+            lambda name, item: found.__setitem__(name, item[()]) if isinstance(item, h5py.Dataset) else None
+        )
+    return [found[name] for name in sorted(found)]
+
+
+def rows(text: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.decode().splitlines()))
+
+
+def check_manifest(published: dict[str, bytes]) -> None:
+    """Every artifact is there, and the manifest has its size and SHA-256."""
+    assert set(published) == set(ARTIFACTS)
+    manifest = json.loads(published["manifest.json"])
+    listed = {entry["name"]: (entry["size"], entry["sha256"]) for entry in manifest["artifacts"]}
+    assert listed == {
+        name: (len(data), hashlib.sha256(data).hexdigest())
+        for name, data in published.items()
+        if name != "manifest.json"
+    }
