@@ -7,6 +7,8 @@ optimizer, the best epoch's weights, and the progress as JSON. Its members' CRC-
 import contextlib
 import json
 import zipfile
+import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,19 +63,22 @@ class Checkpoints:
         self.mirror = mirror
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Writes a new file, whole or not at all, then removes all but the newest KEPT. Raises VolumeFailed."""
+        """Writes a new file, whole or not at all, then removes all but it and the KEPT - 1 before it.
+
+        Raises VolumeFailed.
+        """
         progress = checkpoint.progress
         path = self.directory / f"{progress.epoch:06d}-{progress.step:06d}.npz"
         arrays = {
             "progress": np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8),
-            **{f"variables/{index}": array for index, array in enumerate(checkpoint.variables)},
-            **{f"best/{index}": array for index, array in enumerate(checkpoint.best_weights)},
+            **_numbered("variables", checkpoint.variables),
+            **_numbered("best", checkpoint.best_weights),
         }
         with volume.new_file(path) as file:
             np.savez(file, allow_pickle=False, **arrays)
-        for old in self._newest_first()[KEPT:]:
-            with volume.failures(old):
-                old.unlink(missing_ok=True)
+        for old in _outdated([found.name for found in self._newest_first()], path.name):
+            with volume.failures(path):
+                (self.directory / old).unlink(missing_ok=True)
         if self.mirror is not None:
             self.mirror.send(path)
         return path
@@ -81,14 +86,19 @@ class Checkpoints:
     def newest(self) -> tuple[Path, Checkpoint] | None:
         """The newest one that is whole; damaged ones are reported and passed over.
 
-        Where the volume has none, the mirror's are fetched first. Raises what its store raises.
+        Where the volume has none, the mirror's are fetched. Raises what its store raises, VolumeFailed.
         """
-        if self.mirror is not None and not self._newest_first():
+        found = self._newest_whole()
+        if found is None and self.mirror is not None:
             self.mirror.fetch(self.directory)
+            found = self._newest_whole()
+        return found
+
+    def _newest_whole(self) -> tuple[Path, Checkpoint] | None:
         for path in self._newest_first():
             try:
                 return path, _load(path)
-            except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            except _DAMAGED as error:
                 self.log.say("checkpoint-damaged", checkpoint=str(path), reason=str(error))
         return None
 
@@ -109,14 +119,18 @@ class Mirror:
 
     def _send(self, path: Path) -> None:
         # An upload that fails is made good by the next one; training goes on meanwhile.
-        with contextlib.suppress(JobError, FileNotFoundError):
+        with contextlib.suppress(JobError):
             self.store.put(path.name, path)
-            for old in sorted((name for name, _ in self.store.list()), reverse=True)[KEPT:]:
+            for old in _outdated((name for name, _ in self.store.list()), path.name):
                 self.store.delete(old)
 
     def fetch(self, directory: Path) -> None:
         """Copies what is in the store to `directory`. Raises VolumeFailed and what the store raises."""
-        for name, stat in self.store.list():
+        # The newest first, so that whoever is stopped in between has it.
+        for name, stat in sorted(self.store.list(), reverse=True):
+            # Who can write to the store must not thereby write anywhere on the volume.
+            if "/" in name or not name.endswith(".npz"):
+                continue
             with volume.new_file(directory / name) as file:
                 for chunk in self.store.stream(name, 0, stat.size, stat.etag):
                     file.write(chunk)
@@ -126,14 +140,34 @@ class Mirror:
         self._pool.shutdown()
 
 
+def _outdated(names: Iterable[str], newest: str) -> list[str]:
+    """Those to remove once `newest` is saved. Newer ones were damaged, for training did not go on from them."""
+    there = sorted(names)
+    kept = [name for name in there if name <= newest][-KEPT:]
+    return [name for name in there if name not in kept]
+
+
+def _numbered(kind: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Each by a name of its own, and how many they are: zipfile does not notice that members are missing."""
+    return {kind: np.array(len(arrays)), **{f"{kind}/{index}": array for index, array in enumerate(arrays)}}
+
+
+_DAMAGED = (
+    OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What zipfile, numpy and json raise for a file with any one bit flipped, or cut anywhere."""
+
+
 def _load(path: Path) -> Checkpoint:
     with np.load(path, allow_pickle=False) as file:
-        # Reading a member to its end checks its CRC-32.
+        # Numpy would take a damaged shape for the truth and leave the rest of the member, and its CRC-32, unread.
+        damaged = file.zip.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} is not what was written")
         arrays = {name: file[name] for name in file.files}
-    progress = Progress(**json.loads(arrays.pop("progress").tobytes()))
+    progress = Progress(**json.loads(arrays["progress"].tobytes()))
 
     def numbered(kind: str) -> Arrays:
-        count = sum(name.startswith(f"{kind}/") for name in arrays)
-        return [arrays[f"{kind}/{index}"] for index in range(count)]
+        return [arrays[f"{kind}/{index}"] for index in range(int(arrays[kind]))]
 
     return Checkpoint(progress, numbered("variables"), numbered("best"))

@@ -213,7 +213,7 @@ def publish(settings: "Settings", log: Log) -> None:
     """The last part of run: from the volume to the output, each file verified, the manifest last."""
     from job import run as job
 
-    job.publish_artifacts(settings, log, INTERRUPTION)
+    job.publish_trained(settings, log, INTERRUPTION)
 
 
 @catsdogs.command()

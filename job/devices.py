@@ -28,15 +28,14 @@ class Devices:
         return int(self.strategy.num_replicas_in_sync)
 
 
-def start(seed: int, require_gpu: bool) -> Devices:
-    """Imports TensorFlow, seeds it, and takes every GPU, or the CPU where there is none.
+def start(require_gpu: bool) -> Devices:
+    """Imports TensorFlow and takes every GPU, or the CPU where there is none.
 
     Raises Unavailable if a GPU is required and TensorFlow can use none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _without_stderr():
-        import keras
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -48,12 +47,11 @@ def start(seed: int, require_gpu: bool) -> Devices:
     for gpu in gpus:
         # Otherwise TensorFlow takes all of the GPU's memory, and nothing else can share it.
         tf.config.experimental.set_memory_growth(gpu, True)
-    keras.utils.set_random_seed(seed)
     if gpus:
         kinds = sorted({tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus})
         name = f"{len(gpus)} GPU(s): {', '.join(kinds)}"
     else:
-        # On a CPU this costs nothing; the same seed then gives the same weights, bit for bit.
+        # On a CPU this costs nothing, and the same seed then gives the same weights, bit for bit.
         tf.config.experimental.enable_op_determinism()
         name = "CPU"
     logical = tf.config.list_logical_devices("GPU" if gpus else "CPU")

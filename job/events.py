@@ -44,6 +44,7 @@ EVENTS = {
     "evaluated": "test accuracy {accuracy!p} on {images:,} images ({correct:,} right), test loss {loss:.4f}",
     "uploading": "uploading: {done} of {total} artifacts",
     "published": "published {artifacts} artifacts, {size!b}, each verified, at {uri}",
+    "failed": "ended with exit code {exit_code}: {error}",
     "demo": "{text}",
 }
 """Event name → its text, a format string over its data. Conversions: !b bytes, !t seconds, !p share."""
@@ -155,11 +156,14 @@ class Log:
 
     @contextlib.contextmanager
     def recorded_in(self, file: TextIO) -> Iterator[None]:
-        """Within it, what is said is also appended to the file, as JSON lines."""
+        """Within it, what is said is also appended to the file, as JSON lines, and so is an exception that ends it."""
         sink = JsonLines(file)
         self._last_shown[sink] = time.monotonic()
         try:
             yield
+        except Exception as error:
+            sink.show("failed", {"exit_code": getattr(error, "exit_code", 1), "error": str(error)})
+            raise
         finally:
             del self._last_shown[sink]
 

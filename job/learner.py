@@ -18,13 +18,13 @@ from job.recipes import Recipe
 
 
 class Learner:
-    """Built from the seed that `devices.start` set: the same seed gives the same weights."""
+    """The same seed gives the same first weights, whatever else the process has done."""
 
-    def __init__(self, recipe: Recipe, image_size: int, learning_rate: float, devices: Devices):
+    def __init__(self, recipe: Recipe, image_size: int, learning_rate: float, seed: int, devices: Devices):
         self.strategy = devices.strategy
         self.replicas = devices.replicas
         with self.strategy.scope():
-            self.model = recipe.model(image_size)
+            self.model = _seeded(recipe.model(image_size), seed)
             self.optimizer = recipe.optimizer(learning_rate)
             self.optimizer.build(self.model.trainable_variables)
         vector = tf.TensorSpec((None,), tf.float32)
@@ -112,3 +112,21 @@ class Learner:
         right = tf.cast((probabilities[:, 0] > 0.5) == (labels > 0.5), tf.float32)
         totals = tf.stack([loss, tf.reduce_sum(weights * right), tf.reduce_sum(weights)])
         return tf.cast(totals, tf.float64), loss
+
+
+def _seeded(model: Any, seed: int) -> Any:
+    """The model with a seed of its own in every initializer and random layer that has none.
+
+    Keras would draw them from Python's `random`, of which boto3's threads draw as well.
+    """
+    seeds = np.random.default_rng(seed)
+
+    def fill(config: Any) -> Any:
+        if isinstance(config, dict):
+            return {
+                name: int(seeds.integers(2**31)) if (name, value) == ("seed", None) else fill(value)
+                for name, value in config.items()
+            }
+        return [fill(value) for value in config] if isinstance(config, list | tuple) else config
+
+    return type(model).from_config(fill(model.get_config()))

@@ -182,7 +182,7 @@ def sealed(directory: Path) -> dict[str, Path] | None:
 
 
 class LogUpload:
-    """Keeps a copy of the growing log in the store, from a thread of its own, until it is closed."""
+    """Keeps a copy of the growing log in the store, from a thread of its own, until it is closed for good."""
 
     def __init__(self, output: Store, log: Path, every: float = 30.0):
         """Uploads once at once, so that a store that refuses is found before the work. Raises what `put` raises."""
@@ -193,14 +193,18 @@ class LogUpload:
         self._thread.start()
 
     def close(self) -> None:
+        """Uploads the log's end; from then on nothing is written. May be called again."""
         self._closing.set()
         self._thread.join()
 
     def _repeat(self, every: float) -> None:
-        while not self._closing.wait(every):
+        while True:
+            last = self._closing.wait(every)
             # What is missing comes with the next one, or with the finished run.
             with contextlib.suppress(JobError):
                 self._upload()
+            if last:
+                return
 
     def _upload(self) -> None:
         # Another process may have published the run, on another volume: its log is in its manifest.

@@ -8,11 +8,12 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from job import __version__, publish, report, split, volume
-from job.archive import open_archive, unpack
+from job.archive import CLASSES, open_archive, unpack
 from job.batches import SHARE_OF_MEMORY, Generator, memory_limit
 from job.checkpoints import Checkpoints, Mirror, Progress
 from job.errors import Contradiction
@@ -26,47 +27,38 @@ VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
 
 def run(settings: Settings, log: Log, interruption: Interruption) -> None:
-    """Does what of the run is not done yet. A published run costs one look at the bucket."""
-    with _session(settings, log) as output:
-        if output is not None:
-            prepared = _prepare(settings, log, interruption)
-            artifacts = _train(settings, prepared, output, log, interruption)
-            _publish(settings, artifacts, output, log, interruption)
+    """Does what of the run is not done yet. A published run costs one look at the store."""
+    with _opened(settings, log, interruption) as run:
+        if run is not None:
+            run.publish(run.train(run.prepare()))
 
 
 def prepare(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The first part of `run`: from the archive to a complete split on the volume."""
-    with _session(settings, log) as output:
-        if output is not None:
-            _prepare(settings, log, interruption)
+    with _opened(settings, log, interruption) as run:
+        if run is not None:
+            run.prepare()
 
 
 def train(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The second part: from the split to the artifacts on the volume. Raises Contradiction if there is no split."""
-    with _session(settings, log) as output:
-        if output is not None:
-            _train(settings, _prepared(settings, log), output, log, interruption)
+    with _opened(settings, log, interruption) as run:
+        if run is not None:
+            run.train(run.prepared())
 
 
-def publish_artifacts(settings: Settings, log: Log, interruption: Interruption) -> None:
+def publish_trained(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The last part: from the artifacts to the store. Raises Contradiction if there are none."""
-    with _session(settings, log) as output:
-        if output is not None:
-            artifacts = publish.sealed(settings.run_directory / "artifacts")
-            if artifacts is None:
-                raise Contradiction(
-                    f"{settings.run_directory}: nothing trained yet; run `catsdogs train` first, with the same options"
-                )
-            publish.claim(output, json.loads(artifacts[publish.RUN].read_bytes()))
-            _publish(settings, artifacts, output, log, interruption)
+    with _opened(settings, log, interruption) as run:
+        if run is not None:
+            run.publish(run.trained())
 
 
 @contextlib.contextmanager
-def _session(settings: Settings, log: Log) -> Iterator[Store | None]:
-    """The store for the run's artifacts; None if it is published already.
+def _opened(settings: Settings, log: Log, interruption: Interruption) -> Iterator["Run | None"]:
+    """The run, its directory on the volume held for this process alone, its log kept; None if it is published.
 
-    Within it the run's directory on the volume is this process's alone, and what is said goes to the
-    run's log as well.
+    Raises Contradiction if there is another run under its run id, on the volume or in the store.
     """
     output = open_store(settings.result, settings.addressing_style)
     if publish.is_published(output, settings.model_settings()):
@@ -76,170 +68,214 @@ def _session(settings: Settings, log: Log) -> Iterator[Store | None]:
     directory = settings.run_directory
     with contextlib.ExitStack() as stack:
         stack.enter_context(volume.lock(directory))
-        _check_same(directory / "settings.json", settings.model_settings())
+        _record(directory / "settings.json", settings.model_settings())
         with volume.failures(directory):
             file = stack.enter_context((directory / publish.LOG).open("a"))
+        upload = stack.enter_context(contextlib.closing(publish.LogUpload(output, directory / publish.LOG)))
         stack.enter_context(log.recorded_in(file))
         log.say(
-            "started", version=__version__, run_id=settings.run_id, recipe=settings.recipe_name,
-            epochs=settings.epochs, seed=settings.seed,
-        )  # fmt: skip
-        upload = publish.LogUpload(output, directory / publish.LOG)
-        stack.callback(upload.close)
-        yield output
+            "started",
+            version=__version__,
+            run_id=settings.run_id,
+            recipe=settings.recipe_name,
+            epochs=settings.epochs,
+            seed=settings.seed,
+        )
+        yield Run(settings, output, upload, log, interruption)
 
 
-def _check_same(path: Path, ours: Mapping[str, Any]) -> None:
-    """Records on the volume what the run is about. Raises Contradiction if it was about something else."""
+def _record(path: Path, facts: Mapping[str, Any]) -> None:
+    """Writes down what the run began with. Raises Contradiction if it began with something else."""
     with volume.failures(path):
         if not path.exists():
-            volume.write(path, publish.as_json(ours))
-        theirs = json.loads(path.read_bytes())
-    for name, value in json.loads(publish.as_json(ours)).items():
-        if theirs.get(name) != value:
+            volume.write(path, publish.as_json(facts))
+        recorded = json.loads(path.read_bytes())
+    for name, value in facts.items():
+        if recorded.get(name) != value:
             raise Contradiction(
-                f"{path.parent}: holds a run with {name} {theirs.get(name)!r} instead of {value!r};"
+                f"{path.parent}: its run began with {name} {recorded.get(name)!r} instead of {value!r};"
                 " choose another --run-id, or remove that folder"
             )
 
 
-def _prepare(settings: Settings, log: Log, interruption: Interruption) -> Split:
-    archive = open_archive(settings.archive, settings.addressing_style)
-    archive = unpack(archive, settings.volume / "archive", log, interruption)
-    cats, dogs = (len(archive.numbers(label)) for label in ("cat", "dog"))
-    log.say("archive", uri=archive.uri, size=archive.identity["size"], cats=cats, dogs=dogs)
-    if archive.passed_over:
-        examples = ", ".join(archive.passed_over[:3])
-        log.say("passed-over", count=len(archive.passed_over), examples=examples)
-    identity = split.split_id(archive, settings.counts)
-    _check_same(settings.run_directory / "prepared.json", {"split": identity})
-    return split.build(archive, settings.counts, settings.volume / "splits" / identity, log, interruption)
+@dataclass(frozen=True)
+class Run:
+    """One run at work: each part takes what the one before it made."""
 
+    settings: Settings
+    output: Store
+    log_upload: publish.LogUpload
+    log: Log
+    interruption: Interruption
 
-def _prepared(settings: Settings, log: Log) -> Split:
-    """The split that `prepare` left on the volume."""
-    path = settings.run_directory / "prepared.json"
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        identity = json.loads(path.read_bytes())["split"]
-        found = split.load(settings.volume / "splits" / identity, settings.counts, log)
-        if found is not None:
-            return found
-    raise Contradiction(
-        f"{settings.run_directory}: no complete split; run `catsdogs prepare` first, with the same options"
-    )
+    def prepare(self) -> Split:
+        settings, log = self.settings, self.log
+        archive = open_archive(settings.archive, settings.addressing_style)
+        archive = unpack(archive, settings.volume / "archive", log, self.interruption)
+        cats, dogs = (len(archive.numbers(label)) for label in CLASSES)
+        log.say("archive", uri=archive.uri, size=archive.identity["size"], cats=cats, dogs=dogs)
+        if archive.passed_over:
+            examples = ", ".join(archive.passed_over[:3])
+            log.say("passed-over", count=len(archive.passed_over), examples=examples)
+        split_id = split.split_id(archive, settings.counts)
+        _record(settings.run_directory / "prepared.json", {"archive contents": split_id})
+        return split.build(archive, settings.counts, self._split_directory(split_id), log, self.interruption)
 
+    def prepared(self) -> Split:
+        """What `prepare` left on the volume. Raises Contradiction if there is no complete split."""
+        directory = self.settings.run_directory
+        with contextlib.suppress(FileNotFoundError):
+            split_id = json.loads((directory / "prepared.json").read_bytes())["archive contents"]
+            found = split.load(self._split_directory(split_id), self.settings.counts, self.log)
+            if found is not None:
+                return found
+        raise Contradiction(f"{directory}: no complete split; run `catsdogs prepare` first, with the same options")
 
-def _train(settings: Settings, prepared: Split, output: Store, log: Log, interruption: Interruption) -> dict[str, Path]:
-    """The artifacts, name → file on the volume."""
-    directory = settings.run_directory / "artifacts"
-    artifacts = publish.sealed(directory)
-    if artifacts is not None:
-        log.say("already-trained", run_id=settings.run_id)
+    def _split_directory(self, split_id: str) -> Path:
+        return self.settings.volume / "splits" / split_id
+
+    def train(self, prepared: Split) -> dict[str, Path]:
+        """Returns the artifacts, name → file on the volume."""
+        artifacts = publish.sealed(self._artifacts)
+        if artifacts is not None:
+            self.log.say("already-trained", run_id=self.settings.run_id)
+            return artifacts
+        # Imported only now: whoever prepares, plans or asks for help never waits for TensorFlow.
+        from job import devices
+
+        self.interruption.check()
+        found = devices.start(self.settings.require_gpu)
+        from job.learner import Learner
+
+        self.interruption.check()
+        about = self._about(prepared, found)
+        publish.claim(self.output, about)
+        settings = self.settings
+        learner = Learner(settings.recipe, settings.image_size, settings.learning_rate, settings.seed, found)
+        self.log.say("device", device=found.name, dtype=found.dtype, replicas=found.replicas)
+        self.log.say(
+            "model",
+            recipe=self.settings.recipe_name,
+            parameters=learner.model.count_params(),
+            image_size=self.settings.image_size,
+            batch_size=self.settings.batch_size,
+        )
+        progress = self._fit(learner, prepared)
+        return self._write_artifacts(learner, prepared, progress, about)
+
+    def trained(self) -> dict[str, Path]:
+        """What `train` left on the volume. Raises Contradiction if there is nothing complete."""
+        artifacts = publish.sealed(self._artifacts)
+        if artifacts is None:
+            raise Contradiction(
+                f"{self.settings.run_directory}: nothing trained; run `catsdogs train` first, with the same options"
+            )
+        publish.claim(self.output, json.loads(artifacts[publish.RUN].read_bytes()))
         return artifacts
-    # Imported only now: whoever prepares, plans or asks for help never waits for TensorFlow.
-    from job import devices
 
-    interruption.check()
-    found = devices.start(settings.seed, settings.require_gpu)
-    from job import evaluation
-    from job.learner import Learner
+    def publish(self, artifacts: Mapping[str, Path]) -> None:
+        # The log so far becomes an artifact, so nothing may write it there any more.
+        self.log_upload.close()
+        log = publish.snapshot(self.settings.run_directory / publish.LOG)
+        files = {**artifacts, publish.LOG: log}
+        publish.publish(self.output, files, self.settings.run_id, self.log, self.interruption)
+        for key, _ in list(self.output.list(publish.CHECKPOINTS)):
+            self.output.delete(key)
+        # The artifacts stay on the volume; the checkpoints, three times their size, have done their work.
+        shutil.rmtree(self.settings.run_directory / "checkpoint", ignore_errors=True)
 
-    interruption.check()
-    about = _about(settings, prepared, found)
-    publish.claim(output, about)
-    learner = Learner(settings.recipe, settings.image_size, settings.learning_rate, found)
-    log.say("device", device=found.name, dtype=found.dtype, replicas=found.replicas)
-    log.say(
-        "model", recipe=settings.recipe_name, parameters=learner.model.count_params(),
-        image_size=settings.image_size, batch_size=settings.batch_size,
-    )  # fmt: skip
-    progress = _fit(settings, prepared, learner, output, log, interruption)
+    @property
+    def _artifacts(self) -> Path:
+        return self.settings.run_directory / "artifacts"
 
-    began = time.monotonic()
-    test = _generator(settings, prepared, "test", memory_limit())
-    predictions = evaluation.predict(learner.model, test, prepared.directory, log, interruption)
-    figures = evaluation.figures(predictions)
-    log.say("evaluated", **{name: figures[name] for name in ("accuracy", "images", "correct", "loss")})
-    best = progress.best or {}
-    metrics = {
-        "best_epoch": best["epoch"],
-        "epochs": settings.epochs,
-        "train": {"loss": best["loss"], "accuracy": best["accuracy"]},
-        "validation": {"loss": best["val_loss"], "accuracy": best["val_accuracy"]},
-        "test": figures,
-        "seconds": {
-            "training": sum(row["seconds"] for row in progress.history),
-            "evaluation": time.monotonic() - began,
-        },
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-    with volume.failures(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        learner.save(directory / "model.keras")
-        report.history_csv(directory / "history.csv", progress.history)
-        title = f"{settings.recipe_name}, {settings.epochs} epochs"
-        report.history_png(directory / "history.png", progress.history, int(best["epoch"]), title)
-        report.predictions_csv(directory / "predictions.csv", predictions)
-        report.report_html(
-            directory / "report.html", run=about, metrics=metrics, history=progress.history,
-            quarantined=prepared.quarantined, history_image=(directory / "history.png").read_bytes(),
-        )  # fmt: skip
-        (directory / "metrics.json").write_bytes(publish.as_json(metrics))
-        (directory / publish.RUN).write_bytes(publish.as_json(about))
-        shutil.copyfile(prepared.directory / split.MARKER, directory / "split.json")
-    return publish.seal(directory, publish.MADE_BY_TRAINING)
+    def _about(self, prepared: Split, found: Any) -> dict[str, Any]:
+        """run.json: enough to repeat the run."""
+        versions = {name: importlib.import_module(name).__version__ for name in VERSIONS_OF}
+        return {
+            "run_id": self.settings.run_id,
+            "settings": self.settings.model_settings(),
+            "versions": {"catsdogs-train": __version__, "python": platform.python_version(), **versions},
+            "device": {"name": found.name, "dtype": found.dtype, "replicas": found.replicas},
+            "archive": prepared.archive,
+        }
 
+    def _fit(self, learner: Any, prepared: Split) -> Progress:
+        """Trains, and leaves the best epoch's weights in the learner."""
+        from job.training import Training
 
-def _about(settings: Settings, prepared: Split, found: Any) -> dict[str, Any]:
-    """run.json: enough to repeat the run."""
-    return {
-        "run_id": settings.run_id,
-        "settings": settings.model_settings(),
-        "versions": {
-            "catsdogs-train": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.import_module(name).__version__ for name in VERSIONS_OF},
-        },
-        "device": {"name": found.name, "dtype": found.dtype, "replicas": found.replicas},
-        "archive": prepared.archive,
-    }
+        settings = self.settings
+        most_bytes = int(SHARE_OF_MEMORY * memory_limit())
+        training = self._generator(prepared, "train", most_bytes)
+        validation = self._generator(prepared, "validation", most_bytes - training.pixels.bytes_in_memory)
+        with contextlib.ExitStack() as stack:
+            mirror = None
+            if settings.checkpoint_to == "bucket":
+                store = open_store(f"{settings.result}/{publish.CHECKPOINTS}", settings.addressing_style)
+                mirror = stack.enter_context(contextlib.closing(Mirror(store)))
+            return Training(
+                learner,
+                settings.recipe,
+                training,
+                validation,
+                Checkpoints(settings.run_directory / "checkpoint", self.log, mirror),
+                self.log,
+                self.interruption,
+                settings.epochs,
+                settings.checkpoint_every,
+            ).run()
 
+    def _generator(self, prepared: Split, name: str, most_bytes: int) -> Generator:
+        return Generator.of(
+            prepared.paths(name),
+            batch_size=self.settings.batch_size,
+            image_size=self.settings.image_size,
+            seed=self.settings.seed,
+            shuffled=name == "train",
+            scratch=self.settings.run_directory,
+            most_bytes=most_bytes,
+        )
 
-def _fit(
-    settings: Settings, prepared: Split, learner: Any, output: Store, log: Log, interruption: Interruption
-) -> Progress:
-    """Trains, and leaves the best epoch's weights in the learner."""
-    from job.training import Training
+    def _write_artifacts(
+        self, learner: Any, prepared: Split, progress: Progress, about: Mapping[str, Any]
+    ) -> dict[str, Path]:
+        from job import evaluation
 
-    most_bytes = int(SHARE_OF_MEMORY * memory_limit())
-    training = _generator(settings, prepared, "train", most_bytes)
-    validation = _generator(settings, prepared, "validation", most_bytes - training.pixels.bytes_in_memory)
-    mirror = Mirror(open_store(f"{settings.result}/{publish.CHECKPOINTS}", settings.addressing_style))
-    checkpoints = Checkpoints(
-        settings.run_directory / "checkpoint", log, mirror if settings.checkpoint_to == "bucket" else None
-    )
-    try:
-        return Training(
-            learner, settings.recipe, training, validation, checkpoints, log, interruption,
-            settings.epochs, settings.checkpoint_every,
-        ).run()  # fmt: skip
-    finally:
-        mirror.close()
-
-
-def _generator(settings: Settings, prepared: Split, name: str, most_bytes: int) -> Generator:
-    return Generator.of(
-        prepared.paths(name), batch_size=settings.batch_size, image_size=settings.image_size, seed=settings.seed,
-        shuffled=name == "train", scratch=settings.run_directory, most_bytes=most_bytes,
-    )  # fmt: skip
-
-
-def _publish(
-    settings: Settings, artifacts: Mapping[str, Path], output: Store, log: Log, interruption: Interruption
-) -> None:
-    spoken = publish.snapshot(settings.run_directory / publish.LOG)
-    publish.publish(output, {**artifacts, publish.LOG: spoken}, settings.run_id, log, interruption)
-    for key, _ in list(output.list(publish.CHECKPOINTS)):
-        output.delete(key)
-    # The artifacts stay on the volume; the checkpoints, three times their size, have done their work.
-    shutil.rmtree(settings.run_directory / "checkpoint", ignore_errors=True)
+        began = time.monotonic()
+        test = self._generator(prepared, "test", most_bytes=0)
+        predictions = evaluation.predict(learner.model, test, prepared.directory, self.log, self.interruption)
+        figures = evaluation.figures(predictions)
+        self.log.say("evaluated", **{name: figures[name] for name in ("accuracy", "images", "correct", "loss")})
+        best, history = progress.best, progress.history
+        assert best is not None
+        metrics = {
+            "best_epoch": best["epoch"],
+            "epochs": self.settings.epochs,
+            "train": {"loss": best["loss"], "accuracy": best["accuracy"]},
+            "validation": {"loss": best["val_loss"], "accuracy": best["val_accuracy"]},
+            "test": figures,
+            "seconds": {
+                "training": sum(row["seconds"] for row in history),
+                "evaluation": time.monotonic() - began,
+            },
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        directory = self._artifacts
+        with volume.failures(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            learner.save(directory / "model.keras")
+            title = f"{self.settings.recipe_name}, {self.settings.epochs} epochs"
+            report.history_png(directory / "history.png", history, int(best["epoch"]), title)
+            report.history_csv(directory / "history.csv", history)
+            report.predictions_csv(directory / "predictions.csv", predictions)
+            report.report_html(
+                directory / "report.html",
+                run=about,
+                metrics=metrics,
+                history=history,
+                quarantined=prepared.quarantined,
+                history_image=(directory / "history.png").read_bytes(),
+            )
+            (directory / "metrics.json").write_bytes(publish.as_json(metrics))
+            (directory / publish.RUN).write_bytes(publish.as_json(about))
+            shutil.copyfile(prepared.directory / split.MARKER, directory / "split.json")
+        return publish.seal(directory, publish.MADE_BY_TRAINING)

@@ -33,9 +33,11 @@ IMAGES: dict[Image, bytes] = {
 CAT_2 = IMAGES["cat", 2]
 KAGGLE = {f"train/{label}.{number}.jpg": data for (label, number), data in IMAGES.items()}
 FLAT = {f"{label}.{number}.jpg": data for (label, number), data in IMAGES.items()}
-PETIMAGES = {
-    f"PetImages/{label.capitalize()}/{number}.jpg": data for (label, number), data in IMAGES.items()
-} | {"PetImages/Cat/Thumbs.db": b"thumbs", "PetImages/Dog/Thumbs.db": b"thumbs", "readme[1].txt": b"Hello"}
+PETIMAGES = {f"PetImages/{label.capitalize()}/{number}.jpg": data for (label, number), data in IMAGES.items()} | {
+    "PetImages/Cat/Thumbs.db": b"thumbs",
+    "PetImages/Dog/Thumbs.db": b"thumbs",
+    "readme[1].txt": b"Hello",
+}
 
 
 class Unseekable(io.BytesIO):
@@ -241,9 +243,7 @@ def test_the_identity_follows_the_contents_and_not_the_address(tmp_path: Path) -
         "cow.7.jpg": None,
     }.items(),
 )
-def test_only_a_plain_name_that_says_class_and_number_is_taken(
-    name: str, image: Image | None, tmp_path: Path
-) -> None:
+def test_only_a_plain_name_that_says_class_and_number_is_taken(name: str, image: Image | None, tmp_path: Path) -> None:
     archive = open_archive(written(tmp_path / "a.zip", zipped({"cat.0.jpg": b"0", name: b"1"})))
     assert set(archive.images) == {("cat", 0)} | ({image} if image else set())
     assert archive.passed_over == ([] if image else [name])
@@ -464,17 +464,13 @@ MANY = {
 TAKEN = {
     "the first": [(label, number) for label in ("cat", "dog") for number in range(20)],
     "the last": [(label, number) for label in ("cat", "dog") for number in range(105, 125)],
-    "here and there": random.Random(1).sample(
-        [(label, n) for label in ("cat", "dog") for n in range(125)], 40
-    ),
+    "here and there": random.Random(1).sample([(label, n) for label in ("cat", "dog") for n in range(125)], 40),
 }
 
 
 @pytest.mark.parametrize("order", ["sorted", "mixed"])
 @pytest.mark.parametrize("which", TAKEN)
-def test_taking_40_of_250_images_moves_hardly_more_than_these(
-    which: str, order: str, watched: Watched
-) -> None:
+def test_taking_40_of_250_images_moves_hardly_more_than_these(which: str, order: str, watched: Watched) -> None:
     names = list(MANY)
     if order == "mixed":
         random.Random(2).shuffle(names)
@@ -554,9 +550,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(layout=st.sampled_from(["flat", "kaggle, stored", "zip64", "data descriptors"]), data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_no_damage_gives_a_wrong_byte_or_another_error(
-    layout: str, data: st.DataObject, scratch: Path
-) -> None:
+def test_no_damage_gives_a_wrong_byte_or_another_error(layout: str, data: st.DataObject, scratch: Path) -> None:
     damaged = bytearray(LAYOUTS[layout][0]())
     # Most of the bytes are image data, and most of what can go wrong is in the directory at the end.
     places = st.integers(0, len(damaged) - 1) | st.integers(len(damaged) - 700, len(damaged) - 1)

@@ -95,13 +95,9 @@ def test_a_batch_is_float32_in_0_to_1_with_binary_labels_in_the_alphabetical_ord
         assert list(batch.labels) == [1 if path is white else 0 for path in order]
 
 
-def test_an_image_keeps_its_label_wherever_the_shuffle_puts_it(
-    generator: Generator, paths: list[Path]
-) -> None:
+def test_an_image_keeps_its_label_wherever_the_shuffle_puts_it(generator: Generator, paths: list[Path]) -> None:
     for batch in taken(generator, 3 * len(generator)):
-        assert [paths[n].parent.name for n in shown(batch)] == [
-            "dogs" if label else "cats" for label in batch.labels
-        ]
+        assert [paths[n].parent.name for n in shown(batch)] == ["dogs" if label else "cats" for label in batch.labels]
 
 
 def test_every_epoch_shows_every_image_once_and_ends_with_a_smaller_batch(generator: Generator) -> None:
@@ -134,9 +130,7 @@ def test_a_start_anywhere_goes_on_as_the_start_at_the_beginning_would(
         np.testing.assert_array_equal(batch.labels, expected.labels)
 
 
-def test_without_shuffling_one_pass_shows_the_images_in_the_order_given(
-    paths: list[Path], tmp_path: Path
-) -> None:
+def test_without_shuffling_one_pass_shows_the_images_in_the_order_given(paths: list[Path], tmp_path: Path) -> None:
     generator = make(paths, tmp_path, shuffled=False)
     assert [n for batch in generator.batches() for n in shown(batch)] == list(range(IMAGES))
     assert [shown(batch) for batch in generator.batches(step=2)] == [[8, 9, 10]]

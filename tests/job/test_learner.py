@@ -19,8 +19,8 @@ from job import devices
 from job.batches import Batch
 from job.learner import Learner
 from job.recipes import RECIPES
-found = devices.start(seed=3, require_gpu=False)
-learner = Learner(RECIPES["baseline"], 46, 1e-3, found)
+found = devices.start(require_gpu=False)
+learner = Learner(RECIPES["baseline"], 46, 1e-3, 3, found)
 random = np.random.default_rng(1)
 totals, told = tf.zeros(3, tf.float64), []
 for size in (6, 6, 5, 1):

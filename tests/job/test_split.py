@@ -31,9 +31,7 @@ def jpeg(label: str, number: int) -> bytes:
     return buffer.getvalue()
 
 
-PICTURES: dict[Image, bytes] = {
-    (label, number): jpeg(label, number) for label in LABELS for number in range(12)
-}
+PICTURES: dict[Image, bytes] = {(label, number): jpeg(label, number) for label in LABELS for number in range(12)}
 TEXT = b"<html>not found</html>"
 CUT = PICTURES["dog", 5][:-60]
 
@@ -95,9 +93,7 @@ def files(directory: Path) -> dict[str, bytes]:
 def numbers(split: Split, label: str) -> dict[str, list[int]]:
     """Split → the numbers of a class in it, ascending."""
     return {
-        name: sorted(
-            int(path.name.split(".")[1]) for path in split.paths(name) if path.name.startswith(f"{label}.")
-        )
+        name: sorted(int(path.name.split(".")[1]) for path in split.paths(name) if path.name.startswith(f"{label}."))
         for name in SPLITS
     }
 
@@ -165,10 +161,7 @@ def test_a_build_lays_out_the_directories_and_lists_every_file(sample_archive: P
     split = build(archive, counts, tmp_path / "split", Log([]), Interruption())
     ranges = {"train": range(12), "validation": range(12, 20), "test": range(20, 24)}
     assert files(split.directory).keys() == {
-        f"{name}/{label}s/{label}.{number}.jpg"
-        for name in SPLITS
-        for label in LABELS
-        for number in ranges[name]
+        f"{name}/{label}s/{label}.{number}.jpg" for name in SPLITS for label in LABELS for number in ranges[name]
     }
     check(split)
     with zipfile.ZipFile(sample_archive) as outer, zipfile.ZipFile(outer.open("train.zip")) as inner:
@@ -279,9 +272,7 @@ def split(archive: Archive, tmp_path: Path) -> Split:
     return built(archive, tmp_path / "split")
 
 
-def test_a_complete_split_is_reused_without_the_archive(
-    archive: Archive, split: Split, tmp_path: Path
-) -> None:
+def test_a_complete_split_is_reused_without_the_archive(archive: Archive, split: Split, tmp_path: Path) -> None:
     (tmp_path / "a.zip").unlink()
     heard = Heard()
     assert built(archive, split.directory, heard) == split

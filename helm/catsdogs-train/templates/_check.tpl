@@ -1,0 +1,52 @@
+{{- /* Values that contradict each other, each with one clear line. What a single value may be is in values.schema.json. */ -}}
+{{- define "catsdogs-train.check" -}}
+{{- with .Values -}}
+{{- $_ := required "bucket: name the bucket with the archive, --set bucket=…" .bucket -}}
+{{- if and .credentials.existingSecret (or .credentials.accessKeyId .credentials.secretAccessKey .credentials.sessionToken) -}}
+{{- fail "credentials: give existingSecret or keys, not both" -}}
+{{- end -}}
+{{- if ne (empty .credentials.accessKeyId) (empty .credentials.secretAccessKey) -}}
+{{- fail "credentials: accessKeyId and secretAccessKey belong together, give both or none" -}}
+{{- end -}}
+{{- if and .credentials.sessionToken (not .credentials.accessKeyId) -}}
+{{- fail "credentials.sessionToken: needs accessKeyId and secretAccessKey" -}}
+{{- end -}}
+{{- if and .serviceAccount.annotations (not .serviceAccount.create) -}}
+{{- fail "serviceAccount.annotations: are those of the chart's own; set serviceAccount.create, or annotate yours" -}}
+{{- end -}}
+{{- if and .storage.caBundle.configMap .storage.caBundle.secret -}}
+{{- fail "storage.caBundle: give configMap or secret, not both" -}}
+{{- end -}}
+{{- if and .volume.existingClaim (ne .volume.type "pvc") -}}
+{{- fail (printf "volume.existingClaim: needs volume.type pvc, not %s" .volume.type) -}}
+{{- end -}}
+{{- if and .volume.keep (or .volume.existingClaim (ne .volume.type "pvc")) -}}
+{{- fail "volume.keep: is for the chart's own claim; there is none" -}}
+{{- end -}}
+{{- if and .cronJob.schedule .runId -}}
+{{- fail "runId: the runs of a schedule need names of their own; leave it empty" -}}
+{{- end -}}
+{{- end -}}
+{{- include "catsdogs-train.checkNames" . -}}
+{{- end }}
+
+{{- /* The API server would refuse a second volume of a name, and let a second variable win without a word. */ -}}
+{{- define "catsdogs-train.checkNames" -}}
+{{- $spec := (include "catsdogs-train.pod" (dict "root" . "test" false) | fromYaml).spec -}}
+{{- $container := first $spec.containers -}}
+{{- $lists := dict
+  "extraEnv" (list "name" $container.env)
+  "extraVolumes" (list "name" $spec.volumes)
+  "extraVolumeMounts" (list "mountPath" $container.volumeMounts)
+-}}
+{{- range $value, $list := $lists -}}
+{{- $seen := list -}}
+{{- range last $list -}}
+{{- $name := get . (first $list) -}}
+{{- if has $name $seen -}}
+{{- fail (printf "%s: %s is the chart's own, or there twice" $value $name) -}}
+{{- end -}}
+{{- $seen = append $seen $name -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,50 @@
+{{- /* A Job's spec, for the Job and the CronJob. */ -}}
+{{- define "catsdogs-train.jobSpec" -}}
+backoffLimit: {{ int64 .Values.job.backoffLimit }}
+{{- if not (kindIs "invalid" .Values.job.activeDeadlineSeconds) }}
+activeDeadlineSeconds: {{ int64 .Values.job.activeDeadlineSeconds }}
+{{- end }}
+{{- if not (kindIs "invalid" .Values.job.ttlSecondsAfterFinished) }}
+ttlSecondsAfterFinished: {{ int64 .Values.job.ttlSecondsAfterFinished }}
+{{- end }}
+{{- if or .Values.kueue.queueName (and .Values.job.suspend (not .Values.cronJob.schedule)) }}
+suspend: true
+{{- end }}
+podFailurePolicy:
+  # The first rule that fits counts: what no retry cures ends the Job, even if a node was drained meanwhile.
+  rules:
+    - action: FailJob
+      onExitCodes:
+        containerName: catsdogs
+        operator: In
+        values: [2, 65, 77, 78]
+    - action: Ignore
+      onExitCodes:
+        containerName: catsdogs
+        operator: In
+        values: [75]
+    - action: Ignore
+      onPodConditions:
+        - type: DisruptionTarget
+          status: "True"
+template:
+  {{- include "catsdogs-train.pod" (dict "root" . "test" false) | nindent 2 }}
+{{- end }}
+
+{{- define "catsdogs-train.jobLabels" -}}
+{{ include "catsdogs-train.labels" . }}
+{{- with .Values.kueue.queueName }}
+kueue.x-k8s.io/queue-name: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- /* Puts into `spec` what Kueue has made of the Job `live` since: it decides when the Job runs and what it tolerates,
+and to write the old state over its decision would stop the run or be refused. */ -}}
+{{- define "catsdogs-train.admitted" -}}
+{{- if and .live (hasKey (.live.metadata.labels | default dict) "kueue.x-k8s.io/queue-name") -}}
+{{- $_ := set .spec "suspend" .live.spec.suspend -}}
+{{- with .live.spec.template.spec.tolerations -}}
+{{- $_ := set $.spec.template.spec "tolerations" . -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

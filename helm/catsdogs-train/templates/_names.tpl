@@ -1,0 +1,49 @@
+{{- define "catsdogs-train.name" -}}
+{{ .Values.nameOverride | default .Chart.Name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* At most 52 characters: the hash of a Job, and the time stamp that a CronJob appends, make them 63. */ -}}
+{{- define "catsdogs-train.fullname" -}}
+{{- $name := include "catsdogs-train.name" . -}}
+{{- $both := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{ .Values.fullnameOverride | default $both | replace "." "-" | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "catsdogs-train.serviceAccountName" -}}
+{{ .Values.serviceAccount.name | default (ternary (include "catsdogs-train.fullname" .) "default" .Values.serviceAccount.create) }}
+{{- end }}
+
+{{- define "catsdogs-train.secretName" -}}
+{{ .Values.credentials.existingSecret | default (include "catsdogs-train.fullname" .) }}
+{{- end }}
+
+{{- /* A claim's class and access mode cannot be changed, so others make another claim. */ -}}
+{{- define "catsdogs-train.claimName" -}}
+{{- $fixed := list .Values.volume.storageClass .Values.volume.accessMode | toJson | sha256sum | trunc 6 -}}
+{{ .Values.volume.existingClaim | default (printf "%s-%s" (include "catsdogs-train.fullname" .) $fixed) }}
+{{- end }}
+
+{{- /* Neither can what a Job runs, so its name follows from that: the same values are the same Job, others are
+another one. The template has none of the labels that change with each release. */ -}}
+{{- define "catsdogs-train.jobName" -}}
+{{- $spec := include "catsdogs-train.jobSpec" . | fromYaml -}}
+{{- $keys := list .Values.credentials.accessKeyId .Values.credentials.secretAccessKey .Values.credentials.sessionToken -}}
+{{- $runs := list $spec.template $spec.podFailurePolicy $keys .Values.kueue.queueName -}}
+{{ include "catsdogs-train.fullname" . }}-{{ toJson $runs | sha256sum | trunc 10 }}
+{{- end }}
+
+{{- define "catsdogs-train.output" -}}
+s3://{{ .Values.bucket }}{{ with .Values.output.prefix }}/{{ . }}{{ end }}
+{{- end }}
+
+{{- define "catsdogs-train.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "catsdogs-train.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "catsdogs-train.labels" -}}
+{{ include "catsdogs-train.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}

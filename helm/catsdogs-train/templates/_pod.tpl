@@ -1,0 +1,191 @@
+{{- /* The pod of a run, as metadata and spec; with `test` one that only looks whether a run would find all it needs,
+without the GPUs and the volume, which a run may hold at that moment. */ -}}
+{{- define "catsdogs-train.pod" -}}
+{{- $root := .root -}}
+{{- $test := .test -}}
+{{- $gpus := ternary 0 (int64 $root.Values.gpu.count) $test -}}
+{{- with $root.Values -}}
+metadata:
+  labels:
+    {{- include "catsdogs-train.selectorLabels" $root | nindent 4 }}
+    {{- with .podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- if or .podAnnotations .rerun }}
+  annotations:
+    {{- with .rerun }}
+    catsdogs-train/rerun: {{ . | quote }}
+    {{- end }}
+    {{- with .podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: {{ int64 .job.terminationGracePeriodSeconds }}
+  serviceAccountName: {{ include "catsdogs-train.serviceAccountName" $root }}
+  automountServiceAccountToken: {{ .serviceAccount.automountToken }}
+  # A Service called catsdogs would otherwise set variables that look like the command's.
+  enableServiceLinks: false
+  {{- with .imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- with .priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with concat (ternary .gpu.tolerations list (gt (int .gpu.count) 0)) .tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- toYaml .podSecurityContext | nindent 4 }}
+  {{- with .initContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: catsdogs
+      image: {{ include "catsdogs-train.image" $root | quote }}
+      imagePullPolicy: {{ .image.pullPolicy }}
+      {{- if $test }}
+      args: [plan]
+      {{- else if .diagnosticMode }}
+      command: [sleep, infinity]
+      {{- else }}
+      args:
+        {{- toYaml (prepend .extraArgs "run") | nindent 8 }}
+      {{- end }}
+      env:
+        {{- $runId := .runId }}
+        {{- if $test }}{{ $runId = include "catsdogs-train.runId" $root }}{{ end }}
+        {{- include "catsdogs-train.env" (dict "root" $root "gpus" $gpus "runId" $runId) | nindent 8 }}
+        {{- with .extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with .extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      resources:
+        {{- include "catsdogs-train.resources" (dict "root" $root "gpus" $gpus "test" $test) | nindent 8 }}
+      terminationMessagePolicy: FallbackToLogsOnError
+      securityContext:
+        {{- toYaml .securityContext | nindent 8 }}
+      volumeMounts:
+        - name: data
+          mountPath: /data
+        - name: tmp
+          mountPath: /tmp
+        - name: shm
+          mountPath: /dev/shm
+        {{- if or .storage.caBundle.configMap .storage.caBundle.secret }}
+        - name: ca
+          mountPath: /etc/catsdogs/ca
+          readOnly: true
+        {{- end }}
+        {{- with .extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  volumes:
+    - name: data
+      {{- include "catsdogs-train.volume" (dict "root" $root "type" (ternary "emptyDir" .volume.type $test)) | nindent 6 }}
+    # Libraries keep their caches in it; the root file system is read-only.
+    - name: tmp
+      emptyDir:
+        sizeLimit: 2Gi
+    # 64 MiB without it.
+    - name: shm
+      emptyDir:
+        medium: Memory
+        sizeLimit: {{ .shm.size }}
+    {{- with .storage.caBundle.configMap }}
+    - name: ca
+      configMap:
+        name: {{ . }}
+    {{- end }}
+    {{- with .storage.caBundle.secret }}
+    - name: ca
+      secret:
+        secretName: {{ . }}
+    {{- end }}
+    {{- with .extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "catsdogs-train.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ with .digest }}@{{ . }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "catsdogs-train.runId" -}}
+{{ .Values.runId | default (include "catsdogs-train.jobName" .) }}
+{{- end }}
+
+{{- define "catsdogs-train.resources" -}}
+{{- if .test -}}
+requests:
+  cpu: 100m
+  memory: 256Mi
+limits:
+  cpu: 1
+  memory: 1Gi
+{{- else -}}
+{{- $resources := deepCopy .root.Values.resources -}}
+{{- if .gpus -}}
+{{- $gpus := dict .root.Values.gpu.resource .gpus -}}
+{{- $_ := set $resources "limits" (merge $gpus ($resources.limits | default dict)) -}}
+{{- end -}}
+{{- toYaml $resources }}
+{{- end }}
+{{- end }}
+
+{{- define "catsdogs-train.volume" -}}
+{{- with .root.Values.volume -}}
+{{- if eq $.type "pvc" -}}
+persistentVolumeClaim:
+  claimName: {{ include "catsdogs-train.claimName" $.root }}
+{{- else if eq $.type "ephemeral" -}}
+ephemeral:
+  volumeClaimTemplate:
+    metadata:
+      labels:
+        {{- include "catsdogs-train.selectorLabels" $.root | nindent 8 }}
+    spec:
+      {{- include "catsdogs-train.claim" $.root | nindent 6 }}
+{{- else -}}
+emptyDir:
+  sizeLimit: {{ .size }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "catsdogs-train.claim" -}}
+{{- with .Values.volume -}}
+accessModes: [{{ .accessMode }}]
+{{- with .storageClass }}
+storageClassName: {{ . }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ .size }}
+{{- end }}
+{{- end }}
