@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job import volume
-from job.images import decode
+from job.errors import VolumeFailed
+from job.images import NotAPicture, decode
 
 SHARE_OF_MEMORY = 0.3
 """How much of the container's memory decoded images may fill; TensorFlow and the model need the rest."""
@@ -91,7 +92,7 @@ class Pixels:
         return len(self.paths)
 
     def take(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """The images at these indices: a new array N×height×width×3. Raises NotAPicture, VolumeFailed."""
+        """The images at these indices: a new array N×height×width×3. Raises VolumeFailed."""
         for index in indices[~self._have[indices]]:
             # Where an epoch ends, a batch of the next one may ask for the same image at the same time.
             with self._locks[index % len(self._locks)]:
@@ -99,7 +100,12 @@ class Pixels:
                     continue
                 with volume.failures(self.paths[index]):
                     data = self.paths[index].read_bytes()
-                self._pixels[index] = decode(data, self.size)
+                try:
+                    self._pixels[index] = decode(data, self.size)
+                except NotAPicture as reason:
+                    raise VolumeFailed(
+                        f"{self.paths[index]}: damaged since it was checked ({reason}); run again"
+                    ) from None
                 # Only now, so that no other thread takes half an image for a whole one.
                 self._have[index] = True
         return self._pixels[indices]

@@ -159,7 +159,8 @@ _DAMAGED = (
 
 
 def _load(path: Path) -> Checkpoint:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, as np.load leaves a file open that is no zip.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         # Numpy would take a damaged shape for the truth and leave the rest of the member, and its CRC-32, unread.
         damaged = file.zip.testzip()
         if damaged is not None:

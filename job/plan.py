@@ -3,11 +3,12 @@
 from typing import Any
 
 from job import publish
-from job.archive import CLASSES, open_archive, ranges
+from job.archive import CLASSES, open_archive
 from job.events import size_text
 from job.settings import Settings
 from job.split import MARKER, SPLITS, assign, split_id
 from job.stores import open_store
+from job.zips import ranges
 
 
 def plan(settings: Settings) -> dict[str, Any]:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from job import volume
-from job.archive import CLASSES, Archive, Member, fetch
+from job.archive import CLASSES, Archive
 from job.errors import BadData
 from job.events import Log
 from job.images import NotAPicture, decode
 from job.interruption import Interruption
+from job.zips import Member, fetch
 
 SPLITS = ("train", "validation", "test")
 MARKER = "split.json"
@@ -176,7 +177,7 @@ def _build(archive: Archive, counts: Counts, directory: Path, log: Log, interrup
         for image, digest in _kept(members, paths, directory, interruption):
             member = members.pop(image)
             done[image] = Record(paths[image], member.name, member.size, digest)
-        for member, result in fetch(archive, members.values(), check_and_write, interruption):
+        for member, result in fetch(archive.zip, members.values(), check_and_write, interruption):
             fetched += 1
             moved += member.packed
             image = member.label, member.number

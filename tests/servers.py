@@ -97,9 +97,7 @@ def _weed() -> str:
 
 
 @contextlib.contextmanager
-def _serving(
-    command: Callable[[int], list[str]], health: str, environment: Mapping[str, str]
-) -> Iterator[str]:
+def _serving(command: Callable[[int], list[str]], health: str, environment: Mapping[str, str]) -> Iterator[str]:
     """The endpoint of a server that answers GET `health`; killed at the end, with all its children.
 
     `command` gets the first of the ports that it may use. Raises NotReady.

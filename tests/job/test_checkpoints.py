@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from job.checkpoints import Checkpoint, Checkpoints, Mirror, Progress
+from job.checkpoints import Arrays, Checkpoint, Checkpoints, Mirror, Progress
 from job.errors import Unavailable
 from job.events import Log
 from job.stores import Folder, Stat
@@ -20,7 +20,7 @@ KERNEL = RANDOM.normal(size=(40, 30)).astype(np.float32)
 def checkpoint(epoch: int, step: int) -> Checkpoint:
     history = [{"epoch": number + 1, "loss": 0.7 / (number + 1), "val_loss": 0.1 * number} for number in range(epoch)]
     progress = Progress(epoch, step, [12.5, 3.0, 4.0], 1.25, history, best_epoch=0 if epoch else None)
-    variables = [
+    variables: Arrays = [
         KERNEL,
         np.array([np.nan, np.inf, -0.0, 1e-45], np.float32),
         np.array(epoch * 1000 + step, np.int64),

@@ -202,9 +202,7 @@ def test_interval_ends_are_the_shares_that_the_test_just_rejects(correct: int, i
     low, high = report.wilson_interval(correct, images)
     assert 0 <= low <= correct / images <= high + 1e-12 <= 1 + 1e-12
     for share in (low, high):
-        if (
-            1e-9 < share < 1 - 1e-9
-        ):  # Wilson's definition: the observed share lies 1.96 standard errors of `share` away
+        if 1e-9 < share < 1 - 1e-9:  # Wilson's definition: the observed share lies 1.96 standard errors of `share` away
             distance = abs(correct / images - share) / math.sqrt(share * (1 - share) / images)
             assert distance == pytest.approx(1.959964, rel=1e-5)
 

@@ -61,9 +61,7 @@ def test_the_archive_holds_kaggles_three_members_deflated(archive: Path) -> None
     with zipfile.ZipFile(archive) as outer:
         assert outer.testzip() is None
         compressions = {member.filename: member.compress_type for member in outer.infolist()}
-    assert compressions == dict.fromkeys(
-        ("train.zip", "test1.zip", "sampleSubmission.csv"), zipfile.ZIP_DEFLATED
-    )
+    assert compressions == dict.fromkeys(("train.zip", "test1.zip", "sampleSubmission.csv"), zipfile.ZIP_DEFLATED)
 
 
 def test_the_inner_zips_hold_a_directory_and_the_images_named_as_kaggle_names_them(archive: Path) -> None:

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from job import archive as archives
-from job import sample, volume
+from job import sample, volume, zips
 from job.archive import Archive, open_archive, unpack
 from job.errors import BadData, Interrupted, VolumeFailed
 from job.events import Log
@@ -347,8 +346,8 @@ def test_the_same_contents_at_another_address_are_the_same_split(archive: Archiv
 def test_a_build_that_was_interrupted_ends_like_one_that_was_not(
     checks: int, archive: Archive, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MOST_AT_ONCE", 1)
-    monkeypatch.setattr(archives, "WORKERS", 1)
+    monkeypatch.setattr(zips, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(zips, "WORKERS", 1)
     again = tmp_path / "again"
     with pytest.raises(Interrupted):
         built(archive, again, interruption=InterruptedAfter(checks))

@@ -1,4 +1,4 @@
-{{- /* All that the command is told. The rest of its environment, such as CATSDOGS_VOLUME, is the image's. */ -}}
+{{- /* All that the command is told. Without a `runId` the run is called like the Job that made the pod. */ -}}
 {{- define "catsdogs-train.env" -}}
 {{- $gpus := .gpus -}}
 {{- $runId := .runId -}}
