@@ -82,14 +82,10 @@ def unpack(archive: Archive, directory: Path, log: Log, interruption: Interrupti
     if not path.exists():
         began = time.monotonic()
         where = f"{archive.uri}: {packed.name}"
-        with volume.lock(directory), volume.failures(path):
-            # Of unpackings that were killed; each would keep the room of a whole archive.
-            for leftover in directory.glob(".*.zip.*.part"):
-                leftover.unlink()
-            with volume.new_file(path) as file:
-                for written in inflate(archive.zip, packed, file.write, where):
-                    log.say("unpacking", member=packed.name, done=written, total=packed.size)
-                    interruption.check()
+        with volume.lock(directory), volume.new_file(path) as file:
+            for written in inflate(archive.zip, packed, file.write, where):
+                log.say("unpacking", member=packed.name, done=written, total=packed.size)
+                interruption.check()
         log.say("unpacked", member=packed.name, size=packed.size, seconds=time.monotonic() - began)
     store = Folder(directory)
     stat = store.stat(path.name)

@@ -6,6 +6,7 @@ made from the data, so that the two forms cannot drift apart.
 
 import contextlib
 import json
+import math
 import string
 import time
 from collections.abc import Iterable, Iterator
@@ -55,21 +56,27 @@ PROGRESS = {"unpacking", "fetching", "training", "validating", "evaluating", "up
 
 def size_text(count: float) -> str:
     """1234567 → '1.2 MB'; powers of 1000, as storage is sold."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    for unit in ("kB", "MB"):
         count /= 1000
-    return f"{count:.2f} GB"
+        # Rounded first: 999,950 bytes are not 1000.0 kB.
+        if round(count, 1) < 1000:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:.2f} GB"
 
 
 def duration_text(seconds: float) -> str:
     """0.43 → '0.4 s', 75 → '1:15 min', 7380 → '2:03 h'."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if round(seconds, 1) < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
     minutes = round(seconds / 60)
-    return (
-        f"{int(seconds) // 60}:{int(seconds) % 60:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
-    )
+    return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
 class _EventFormatter(string.Formatter):
@@ -88,7 +95,9 @@ _FORMATTER = _EventFormatter()
 
 
 def text_of(event: str, data: dict[str, Any]) -> str:
-    return _FORMATTER.vformat(EVENTS[event], (), data)
+    """One line. What is not printable in the data, as a name in a zip may have it, is escaped."""
+    text = _FORMATTER.vformat(EVENTS[event], (), data)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class Sink(Protocol):
@@ -111,7 +120,7 @@ class TextLines:
 
 
 class JsonLines:
-    """The same events as JSON: time (UTC, ISO 8601), event, text, and the event's data."""
+    """The same events as JSON: time (UTC, ISO 8601), event, text, and the event's data, what is no number as null."""
 
     interval = 5.0
 
@@ -120,8 +129,12 @@ class JsonLines:
 
     def show(self, event: str, data: dict[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = {"time": now, "event": event, "text": text_of(event, data), **data}
-        print(json.dumps(line, default=str), file=self.stream, flush=True)
+        # JSON knows no NaN, which the loss of a training that diverges is.
+        known = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in data.items()
+        }
+        line = {"time": now, "event": event, "text": text_of(event, data), **known}
+        print(json.dumps(line, default=str, allow_nan=False), file=self.stream, flush=True)
 
 
 class Terminal(TextLines):

@@ -1,7 +1,7 @@
 """Writing on the volume so that a name, once it is there, can be trusted.
 
 A file is written beside its final name, flushed to the disk, and renamed. Whoever finds the final
-name finds the whole file; a kill leaves at most a `*.part`, which the next writer replaces.
+name finds the whole file; a kill leaves at most a `*.part`, which goes when the directory is locked next.
 """
 
 import contextlib
@@ -102,8 +102,9 @@ def sha256(path: Path) -> str:
 def lock(directory: Path) -> Iterator[None]:
     """Holds `directory` for this process until the block, or the process, ends.
 
-    The kernel frees the lock of a dead process, so none is ever stale. Raises Interrupted (a later
-    try helps) while another process holds it, VolumeFailed.
+    The kernel frees the lock of a dead process, so none is ever stale; what unfinished files such a process
+    left anywhere in the directory are removed. Raises Interrupted (a later try helps) while another process
+    holds it, VolumeFailed.
     """
     with failures(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -116,4 +117,6 @@ def lock(directory: Path) -> Iterator[None]:
                 raise Interrupted(
                     f"{directory}: another process works on it; wait for its end, or use another --run-id or --volume"
                 ) from None
+            for part in directory.rglob(".*.part"):
+                part.unlink()
         yield

@@ -307,7 +307,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], int]] = {
     "no marker, and a flipped bit": (lambda split: flip(unmarked(split) / "test/dogs/dog.6.jpg"), 1),
     "no marker, and a shorter file": (lambda split: truncate(unmarked(split) / "test/dogs/dog.6.jpg"), 1),
     "a stray image": (lambda split: (split / "train/cats/cat.11.jpg").write_bytes(PICTURES["cat", 11]), 0),
-    "what a kill left": (lambda split: (split / "train/cats/.cat.0.jpg.x1y2.part").write_bytes(b"half"), 0),
     "a stray directory": (lambda split: volume.write(split / "train/birds/nested/bird.0.jpg", b"tweet"), 0),
 }
 
@@ -326,6 +325,15 @@ def test_a_damaged_split_is_made_good_and_only_what_is_lost_is_fetched(
     assert (split.directory / MARKER).read_bytes() == marker
     # The broken cat is fetched again too: nothing but the archive remembers it.
     assert heard.fetched == lost + 1
+
+
+def test_what_a_kill_left_is_removed_and_spoils_nothing(archive: Archive, split: Split) -> None:
+    leftover = split.directory / "train/cats/.cat.0.jpg.x1y2.part"
+    leftover.write_bytes(b"half")
+    heard = Heard()
+    assert built(archive, split.directory, heard) == split
+    assert "split-reused" in heard.events
+    assert not leftover.exists()
 
 
 def test_other_counts_are_another_split(archive: Archive, split: Split) -> None:
