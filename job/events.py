@@ -131,7 +131,8 @@ class JsonLines:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         # JSON knows no NaN, which the loss of a training that diverges is.
         known = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in data.items()
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in data.items()
         }
         line = {"time": now, "event": event, "text": text_of(event, data), **known}
         print(json.dumps(line, default=str, allow_nan=False), file=self.stream, flush=True)

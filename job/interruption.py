@@ -6,9 +6,14 @@ while TensorFlow is still being imported.
 
 import os
 import signal
+import threading
 from types import FrameType
 
 from job.errors import Interrupted
+
+MOST_SECONDS = 9.0
+"""From the signal to the end, should no safe point come, as when the network stalls. What is on the volume
+by then is whole, as after a kill; Kubernetes' grace period is 30 seconds by default."""
 
 
 class Interruption:
@@ -21,14 +26,21 @@ class Interruption:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_name is not None:
-            os._exit(Interrupted.exit_code)
-        self.signal_name = signal.Signals(number).name
-        # os.write, since print is not reentrant and a handler may interrupt a print.
-        os.write(2, f"{self.signal_name}: stopping at the next safe point; a second one ends at once\n".encode())
-
     def check(self) -> None:
         """Raises Interrupted if a signal has come."""
         if self.signal_name is not None:
             raise Interrupted(f"{self.signal_name} received: progress is saved; the same command goes on from there")
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal_name is not None:
+            self._end("received again: ended at once")
+        self.signal_name = signal.Signals(number).name
+        timer = threading.Timer(MOST_SECONDS, self._end, [f"received: no safe point came in {MOST_SECONDS:.0f} s"])
+        timer.daemon = True
+        timer.start()
+
+    def _end(self, what: str) -> None:
+        line = f"catsdogs: {self.signal_name} {what}; the same command goes on from the last checkpoint\n"
+        # os.write, since print is not reentrant and a handler may interrupt a print.
+        os.write(2, line.encode())
+        os._exit(Interrupted.exit_code)

@@ -1,6 +1,7 @@
 """A finished run in the store, its manifest last.
 
 RUN/run.json        put first, only if absent: whoever put it owns the run id
+RUN/lease.json      while a process publishes
 RUN/…               the other artifacts, each read back and compared
 RUN/manifest.json   every artifact's size and SHA-256; put last, only if absent
 """
@@ -19,6 +20,8 @@ from job import volume
 from job.errors import BadData, Contradiction, JobError, NotFound, Unavailable
 from job.events import Log
 from job.interruption import Interruption
+from job.lease import KEY as LEASE
+from job.lease import Lease, lost
 from job.stores import Store, read
 
 MANIFEST = "manifest.json"
@@ -46,7 +49,7 @@ def is_published(output: Store, model_settings: Mapping[str, Any]) -> bool:
     except NotFound as error:
         raise Contradiction(str(error)) from error
     for name in sorted(names):
-        if name not in (*ARTIFACTS, MANIFEST) and not name.startswith(CHECKPOINTS):
+        if name not in (*ARTIFACTS, MANIFEST, LEASE) and not name.startswith(CHECKPOINTS):
             raise Contradiction(f"{output.uri(name)}: no file of a run; choose another --run-id or --output")
     if RUN in names:
         _check_owner(output, {"settings": model_settings})
@@ -55,7 +58,7 @@ def is_published(output: Store, model_settings: Mapping[str, Any]) -> bool:
 
 def claim(output: Store, run: Mapping[str, Any]) -> None:
     """Makes `output` this run's, before hours go into it. Raises Contradiction if it is another's."""
-    if not output.put_if_absent(RUN, as_json(run)):
+    if output.put_if(RUN, as_json(run), None) is None:
         _check_owner(output, {"settings": run["settings"], "archive": run["archive"]})
 
 
@@ -76,58 +79,75 @@ def _check_owner(output: Store, ours: Mapping[str, Mapping[str, Any]]) -> None:
                 )
 
 
-def publish(output: Store, artifacts: Mapping[str, Path], run_id: str, log: Log, interruption: Interruption) -> None:
+def publish(
+    output: Store, artifacts: Mapping[str, Path], run_id: str, owner: str, log: Log, interruption: Interruption
+) -> None:
     """Uploads the artifacts (name → file) in parallel, reads each back, and puts the manifest last.
 
-    Where the manifest is there already, another process has published the run, and that stands. Nothing else
-    may write to `output` meanwhile: close the LogUpload first.
-    Raises Unavailable if an artifact does not read back as it was sent, Interrupted.
+    Of several processes one at a time does so, as `owner`; where the manifest is there already, that stands.
+    Nothing else may write to `output` meanwhile: close the LogUpload first.
+    Raises Unavailable if an artifact does not read back as it was sent, Interrupted also if another process
+    has taken over.
     """
-    if _has_manifest(output):
+    lease = Lease(output, owner)
+    lease.acquire(interruption)
+    present = {key: stat.etag for key, stat in output.list()}
+    if MANIFEST not in present:
+        entries = _upload_all(output, artifacts, present, lease, log, interruption)
+        document = {
+            "format": 1,
+            "run_id": run_id,
+            "published": datetime.now(UTC).isoformat(timespec="seconds"),
+            "artifacts": entries,
+        }
+        lease.renew(at_once=True)
+        if output.put_if(MANIFEST, as_json(document), None) is None and read(output, MANIFEST) != as_json(document):
+            raise lost(output)
+        size = sum(entry["size"] for entry in entries)
+        log.say("published", uri=output.uri(""), artifacts=len(entries), size=size)
+    else:
         log.say("already-published", run_id=run_id, uri=output.uri(""))
-        return
-    entries: dict[str, dict[str, Any]] = {}
+    lease.release()
+
+
+def _upload_all(
+    output: Store,
+    artifacts: Mapping[str, Path],
+    present: Mapping[str, str],
+    lease: Lease,
+    log: Log,
+    interruption: Interruption,
+) -> list[dict[str, Any]]:
+    """The manifest's entries, by name. `present` has the etags of what an earlier attempt left."""
+    entries: list[dict[str, Any]] = []
     pool = ThreadPoolExecutor(WORKERS, "upload")
     try:
         running: set[Future[dict[str, Any]]] = {
-            pool.submit(_upload, output, name, path) for name, path in sorted(artifacts.items())
+            pool.submit(_upload, output, name, path, present.get(name)) for name, path in artifacts.items()
         }
         while running:
             done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             interruption.check()
-            for entry in (future.result() for future in done):
-                entries[entry["name"]] = entry
+            lease.renew()
+            entries += [future.result() for future in done]
+            if done:
                 log.say("uploading", done=len(entries), total=len(artifacts))
     finally:
-        pool.shutdown(cancel_futures=True)
-    manifest = {
-        "format": 1,
-        "run_id": run_id,
-        "published": datetime.now(UTC).isoformat(timespec="seconds"),
-        "artifacts": [entries[name] for name in sorted(entries)],
-    }
-    if output.put_if_absent(MANIFEST, as_json(manifest)):
-        size = sum(entry["size"] for entry in entries.values())
-        log.say("published", uri=output.uri(""), artifacts=len(entries), size=size)
-    else:
-        log.say("already-published", run_id=run_id, uri=output.uri(""))
+        pool.shutdown(wait=False, cancel_futures=True)
+    return sorted(entries, key=lambda entry: str(entry["name"]))
 
 
-def _has_manifest(output: Store) -> bool:
-    try:
-        output.stat(MANIFEST)
-    except NotFound:
-        return False
-    return True
-
-
-def _upload(output: Store, name: str, path: Path) -> dict[str, Any]:
+def _upload(output: Store, name: str, path: Path, etag: str | None) -> dict[str, Any]:
+    """Puts the file where the object still is `etag`'s: a process that was thought dead writes nothing any more."""
     with volume.failures(path):
         entry = {"name": name, "size": path.stat().st_size, "sha256": volume.sha256(path)}
     for _ in range(ATTEMPTS):
-        output.put(name, path)
+        new = output.put_if(name, path, etag)
         if _digest(output, name) == entry["sha256"]:
             return entry
+        if new is None:
+            raise lost(output)
+        etag = new
     raise Unavailable(f"{output.uri(name)}: reads back differently from what was sent; check the storage, try again")
 
 
@@ -187,6 +207,9 @@ class LogUpload:
     def __init__(self, output: Store, log: Path, every: float = 30.0):
         """Uploads once at once, so that a store that refuses is found before the work. Raises what `put` raises."""
         self.output, self.log = output, log
+        present = {key: stat.etag for key, stat in output.list()}
+        self._etag = present.get(LOG)
+        self._ours = MANIFEST not in present
         self._upload()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._repeat, args=(every,), name="log", daemon=True)
@@ -207,9 +230,10 @@ class LogUpload:
                 return
 
     def _upload(self) -> None:
-        # Another process may have published the run, on another volume: its log is in its manifest.
-        if not _has_manifest(self.output):
-            self.output.put(LOG, snapshot(self.log))
+        """Replaces only what it put there itself: once another process writes there, the log is that one's."""
+        if self._ours:
+            self._etag = self.output.put_if(LOG, snapshot(self.log), self._etag)
+            self._ours = self._etag is not None
 
 
 def snapshot(log: Path) -> Path:

@@ -5,6 +5,7 @@ import importlib
 import json
 import platform
 import resource
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -178,11 +179,20 @@ class Run:
         self.log_upload.close()
         log = publish.snapshot(self.settings.run_directory / publish.LOG)
         files = {**artifacts, publish.LOG: log}
-        publish.publish(self.output, files, self.settings.run_id, self.log, self.interruption)
+        owner = self._owner()
+        publish.publish(self.output, files, self.settings.run_id, owner, self.log, self.interruption)
         for key, _ in list(self.output.list(publish.CHECKPOINTS)):
             self.output.delete(key)
         # The artifacts stay on the volume; the checkpoints, three times their size, have done their work.
         shutil.rmtree(self.settings.run_directory / "checkpoint", ignore_errors=True)
+
+    def _owner(self) -> str:
+        """The same for every process that works on this volume's copy of the run, and for no other."""
+        path = self.settings.run_directory / "owner"
+        with volume.failures(path):
+            if not path.exists():
+                volume.write(path, secrets.token_hex(16).encode())
+            return path.read_text()
 
     @property
     def _artifacts(self) -> Path:

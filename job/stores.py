@@ -5,6 +5,7 @@ the address in them, and a read that breaks off goes on from where it broke.
 """
 
 import contextlib
+import fcntl
 import mimetypes
 import os
 import random
@@ -43,8 +44,12 @@ class Store(Protocol):
     def put(self, key: str, source: Path) -> None:
         """Makes `key` hold the file's bytes, whole or not at all."""
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Like put, but of all callers for one key exactly one gets True; the others change nothing."""
+    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+        """Like put, but only if the object still is `etag`'s, or, for None, if there is none.
+
+        Of all callers who know one etag exactly one gets the new one; the others change nothing and get None.
+        None may also come to the one whose first attempt succeeded, if its answer was lost.
+        """
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
         """Every object whose key starts with `prefix`, in no order. Raises NotFound if there is no such bucket."""
@@ -136,20 +141,29 @@ class Folder:
             while chunk := file.read(CHUNK):
                 copy.write(chunk)
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
         path = self.root / key
         candidate = path.with_name(f".{path.name}.{os.getpid()}.{random.getrandbits(32):08x}.part")
         with volume.failures(path):
-            volume.write(candidate, data)
+            volume.write(candidate, source if isinstance(source, bytes) else source.read_bytes())
+            new = self._stat_of(candidate.stat()).etag
             try:
-                # Unlike a rename, a link fails if its name exists.
-                os.link(candidate, path)
-            except FileExistsError:
-                return False
+                if etag is None:
+                    # Unlike a rename, a link fails if its name exists.
+                    os.link(candidate, path)
+                else:
+                    with path.open("rb") as old:
+                        # Who waited for the lock finds another file under the name.
+                        fcntl.flock(old, fcntl.LOCK_EX)
+                        if self._stat_of(path.stat()).etag != etag:
+                            return None
+                        os.replace(candidate, path)
+            except (FileExistsError, FileNotFoundError):
+                return None
             finally:
-                candidate.unlink()
+                candidate.unlink(missing_ok=True)
             volume.sync_directory(path.parent)
-        return True
+        return new
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
         with volume.failures(self.root):
@@ -283,21 +297,32 @@ class Bucket:
                 _pause(attempt)
 
     def put(self, key: str, source: Path) -> None:
-        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-        with volume.failures(source), source.open("rb") as file, self._failures(key):
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=file, ContentType=kind)
+        with self._failures(key):
+            self._put(key, source)
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
+    def _put(self, key: str, source: Path | bytes, **condition: str) -> str:
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        with contextlib.ExitStack() as stack:
+            body: Any = source
+            if isinstance(source, Path):
+                stack.enter_context(volume.failures(source))
+                body = stack.enter_context(source.open("rb"))
+            answer = self.client.put_object(
+                Bucket=self.bucket, Key=self.prefix + key, Body=body, ContentType=kind, **condition
+            )
+        return str(answer["ETag"])
+
+    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         attempt = 0
         while True:
             with self._failures(key):
                 try:
-                    self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, IfNoneMatch="*")
-                    return True
+                    return self._put(key, source, **condition)
                 except self.client.exceptions.ClientError as error:
                     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-                    if status == 412:
-                        return False
+                    if status == 412 or (status == 404 and etag is not None):
+                        return None
                     # 409 is S3's answer while another put or delete of the key is under way: none has won yet.
                     attempt += 1
                     if status != 409 or attempt == READ_ATTEMPTS:

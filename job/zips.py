@@ -1,6 +1,5 @@
 """A zip wherever it lies: its directory, its members' byte ranges, and their checked bytes."""
 
-import contextlib
 import io
 import struct
 import zipfile
@@ -23,6 +22,8 @@ MOST_AT_ONCE = 1 << 20
 """Bytes of one range; with WORKERS, what fetching holds in memory."""
 MOST_GAP = 1 << 10
 """Unwanted bytes between two members that are cheaper to read than a request of its own."""
+MAX_DIRECTORY = 16 << 20
+"""Bytes; that of 25,000 images has a tenth of it. Python's objects for it take ten times as much."""
 MAX_MEMBER = 64 << 20
 """Bytes; no photograph of the archive has a hundredth of it."""
 
@@ -86,6 +87,8 @@ class _Window(io.RawIOBase):
         return self.position
 
     def readinto(self, buffer: Any) -> int:
+        if len(buffer) > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"a directory of more than {MAX_DIRECTORY:,} bytes")
         data = self.source.read(self.position, self.position + len(buffer)) if len(buffer) else b""
         buffer[: len(data)] = data
         self.position += len(data)
@@ -150,7 +153,7 @@ def fetch(
             for future in done:
                 yield from future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def ranges(members: Iterable[Member]) -> list[list[Member]]:
@@ -268,5 +271,4 @@ def _read_ahead(source: Zip, start: int, stop: int) -> Iterator[bytes]:
                 return
             yield ahead.popleft().result()
     finally:
-        with contextlib.suppress(RuntimeError):
-            pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,7 @@
 import ast
 import io
 import json
+import re
 import string
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,6 +106,11 @@ class Watching:
         self.shown.append(data.get("done", -1))
 
 
+def say_and_fail(log: Log) -> None:
+    log.say("already-trained", run_id="within")
+    raise ZeroDivisionError("by\nzero")
+
+
 class TestLog:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -126,7 +132,7 @@ class TestLog:
     def test_anything_else_is_shown_at_once_and_stands_for_progress(self, clock: SimpleNamespace) -> None:
         sink = Watching(5)
         log = Log([sink])
-        log.say("prepared" if "prepared" in EVENTS else "already-trained", run_id="r")
+        log.say("already-trained", run_id="r")
         clock.now += 4
         log.say("evaluating", done=1, total=2)
         clock.now += 1
@@ -147,14 +153,16 @@ class TestLog:
         log = Log([sink])
         log.say("already-trained", run_id="before")
         with pytest.raises(ZeroDivisionError), log.recorded_in(record):
-            log.say("already-trained", run_id="within")
-            raise ZeroDivisionError("by\nzero")
+            say_and_fail(log)
         log.say("already-trained", run_id="after")
         lines = [json.loads(line) for line in record.getvalue().splitlines()]
         assert [line["event"] for line in lines] == ["already-trained", "failed"]
         assert lines[0]["run_id"] == "within"
         assert (lines[1]["exit_code"], lines[1]["error"]) == (1, "by\nzero")
         assert len(sink.shown) == 3
+
+
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 class Screen(io.StringIO):
@@ -170,8 +178,8 @@ def test_a_terminal_finishes_a_bar_before_it_says_more() -> None:
     terminal.show("already-trained", {"run_id": "r"})
     bar, text = screen.getvalue().rstrip("\n").rsplit("\n", 1)
     assert bar.count("\r") >= 2
-    assert bar.rpartition("\r")[2].startswith("evaluating")
-    assert "100%" in bar
+    assert re.search("evaluating .* 100%", bar.rpartition("\r")[2])
+    assert screen.getvalue().rindex(SHOW_CURSOR) > screen.getvalue().rindex(HIDE_CURSOR)
     assert text.endswith("run r is already trained on this volume")
 
 
@@ -222,3 +230,8 @@ def test_a_duration_is_told_as_exactly_as_it_matters(seconds: float, text: str) 
 @pytest.mark.parametrize(("share", "text"), [(0, "0.0 %"), (0.7345, "73.5 %"), (0.9996, "100.0 %"), (1, "100.0 %")])
 def test_a_share_is_told_in_percent(share: float, text: str) -> None:
     assert f"accuracy {text} on" in text_of("evaluated", {**data_for("evaluated"), "accuracy": share})
+
+
+def test_a_text_tells_sizes_and_durations_so() -> None:
+    data = {"member": "train.zip", "size": 1_234_567, "seconds": 75}
+    assert text_of("unpacked", data) == "unpacked train.zip: 1.2 MB in 1:15 min"

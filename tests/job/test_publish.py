@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from job import publish
+from job import lease, publish
 from job.errors import BadData, Contradiction, Interrupted, JobError, NotFound, Refused, Unavailable, VolumeFailed
 from job.events import Log
 from job.interruption import Interruption
@@ -81,11 +81,13 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-def published(output: Store, artifacts: dict[str, Path], signal_name: str | None = None) -> Said:
+def published(
+    output: Store, artifacts: dict[str, Path], signal_name: str | None = None, owner: str = "this process"
+) -> Said:
     """What was said."""
     said, interruption = Said(), Interruption()
     interruption.signal_name = signal_name
-    publish.publish(output, artifacts, "baseline-1a2b3c4d", Log([said]), interruption)
+    publish.publish(output, artifacts, "baseline-1a2b3c4d", owner, Log([said]), interruption)
     return said
 
 
@@ -132,7 +134,7 @@ def test_verifying_names_an_artifact_that_is_not_what_it_was(
 
 @pytest.mark.parametrize("manifest", [b"", b"\xff", b"[]", b"{}", b'{"artifacts": [{}]}', b'{"artifacts": [1]}'])
 def test_verifying_names_a_damaged_manifest(output: Store, manifest: bytes) -> None:
-    output.put_if_absent(publish.MANIFEST, manifest)
+    output.put_if(publish.MANIFEST, manifest, None)
     with pytest.raises(BadData, match=f"^{output.uri(publish.MANIFEST)}: "):
         publish.verify(output)
 
@@ -146,7 +148,8 @@ def test_there_is_nothing_to_verify_without_a_manifest(output: Store, tmp_path: 
 def test_an_interrupted_publication_leaves_no_manifest(output: Store, artifacts: dict[str, Path]) -> None:
     with pytest.raises(Interrupted, match="SIGTERM"):
         published(output, artifacts, signal_name="SIGTERM")
-    assert running("upload") == []
+    while running("upload"):
+        time.sleep(0.01)
     assert publish.MANIFEST not in names(output)
     published(output, artifacts)
     assert publish.verify(output) == sorted(artifacts)
@@ -172,13 +175,16 @@ def test_a_published_run_stands(output: Store, artifacts: dict[str, Path], tmp_p
 class Overtaken(Folder):
     """Another process's manifest comes just before ours."""
 
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        return not super().put_if_absent(key, b"theirs") or super().put_if_absent(key, data)
+    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+        if key == publish.MANIFEST:
+            super().put_if(key, b"theirs", None)
+        return super().put_if(key, source, etag)
 
 
 def test_a_run_published_meanwhile_stands(artifacts: dict[str, Path], tmp_path: Path) -> None:
     output = Overtaken(tmp_path / "output")
-    assert published(output, artifacts).events[-1][0] == "already-published"
+    with pytest.raises(Interrupted, match="another process is publishing"):
+        published(output, artifacts)
     assert read(output, publish.MANIFEST) == b"theirs"
 
 
@@ -189,13 +195,15 @@ class Corrupting(Folder):
         super().__init__(root)
         self.times = times
 
-    def put(self, key: str, source: Path) -> None:
-        super().put(key, source)
-        if self.times > 0:
+    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+        new = super().put_if(key, source, etag)
+        if key == "model.keras" and self.times > 0:
             self.times -= 1
-            data = bytearray(source.read_bytes())
+            data = bytearray((self.root / key).read_bytes())
             data[len(data) // 2] ^= 1
             (self.root / key).write_bytes(data)
+            return self.stat(key).etag
+        return new
 
 
 def test_bytes_stored_wrong_once_are_stored_again(artifacts: dict[str, Path], tmp_path: Path) -> None:
@@ -209,7 +217,7 @@ def test_bytes_stored_wrong_again_and_again_are_not_published(artifacts: dict[st
     output = Corrupting(tmp_path / "output", times=1000)
     with pytest.raises(Unavailable, match=f"^{output.uri('model.keras')}: reads back differently"):
         published(output, {"model.keras": artifacts["model.keras"]})
-    assert names(output) == ["model.keras"]
+    assert names(output) == [lease.KEY, "model.keras"]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +292,7 @@ def test_a_run_json_that_is_no_runs_is_left_alone(
     tmp_path: Path, document: bytes, ask: Callable[[Store], object]
 ) -> None:
     output = open_store(str(tmp_path))
-    output.put_if_absent(publish.RUN, document)
+    output.put_if(publish.RUN, document, None)
     with pytest.raises(Contradiction, match=f"^{output.uri(publish.RUN)}: not a run's"):
         ask(output)
     assert read(output, publish.RUN) == document
@@ -312,11 +320,11 @@ class Failing(Folder):
     error: JobError | None = None
     failures = 0
 
-    def put(self, key: str, source: Path) -> None:
+    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
         if self.error is not None:
             self.failures += 1
             raise self.error
-        super().put(key, source)
+        return super().put_if(key, source, etag)
 
 
 class TestLogUpload:

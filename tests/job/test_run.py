@@ -354,8 +354,8 @@ write    out/{run_id[0]}/: {", ".join(ARTIFACTS)}
 def test_help_answers_without_heavy_imports(command: list[str], tmp_path: Path) -> None:
     """TensorFlow takes seconds to import, numpy and boto3 tenths of one."""
     script = (
-        "import sys, job.cli\n"
-        "try: job.cli.main()\n"
+        "import sys, job.__main__\n"
+        "try: job.__main__.start()\n"
         "finally: print({'tensorflow', 'numpy', 'boto3', 'PIL'} & set(sys.modules), file=sys.stderr)"
     )
     process = subprocess.run(
@@ -377,3 +377,17 @@ def test_full_volume(catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path) -
         subprocess.run(["umount", small], check=True)
     assert process.returncode == 74
     assert "the volume is full" in process.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://b.s3.example.com/k?X-Amz-Credential=a&X-Amz-Signature=hidden", "https://b.s3.example.com/k?***"),
+        ("https://me:hidden@example.com/k", "https://***@example.com/k"),
+    ],
+)
+def test_credentials_in_an_address_are_not_shown(address: str, shown: str, catsdogs: Catsdogs) -> None:
+    process = catsdogs("run", f"--archive={address}", "--output=out")
+    assert process.returncode == 2
+    assert shown in process.stderr
+    assert "hidden" not in process.stdout + process.stderr

@@ -2,6 +2,8 @@ import hashlib
 import io
 import json
 import shutil
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -359,6 +361,9 @@ def test_a_build_that_was_interrupted_ends_like_one_that_was_not(
     again = tmp_path / "again"
     with pytest.raises(Interrupted):
         built(archive, again, interruption=InterruptedAfter(checks))
+    # In a process of its own these end with it.
+    while any(thread.name.startswith("fetch") for thread in threading.enumerate()):
+        time.sleep(0.01)
     assert not (again / MARKER).exists()
     kept = len(files(again))
     heard = Heard()
