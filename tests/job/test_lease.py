@@ -1,7 +1,7 @@
 """The right to publish: one holder at a time, taken over only from one that is gone."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,23 +64,19 @@ def test_a_holder_that_is_gone_is_replaced_and_learns_it(output: Store, monkeypa
     heir.renew(at_once=True)
 
 
-def test_a_holder_that_renews_is_not_replaced(output: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "SECONDS", 1.0)
+def test_a_holder_that_renews_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SECONDS", 3.0)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
+    output = Folder(tmp_path)
     holder, other = Lease(output, "holder"), Lease(output, "other")
     holder.acquire(Interruption())
-    ended = threading.Event()
-
-    def wait_in_vain() -> None:
-        with pytest.raises(Interrupted):
-            other.acquire(Asked(60))
-        ended.set()
-
-    thread = threading.Thread(target=wait_in_vain)
-    thread.start()
-    while not ended.is_set():
-        holder.renew()
-        time.sleep(0.05)
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.acquire, Asked(100))
+        while not waiting.done():
+            holder.renew()
+            time.sleep(0.05)
+    with pytest.raises(Interrupted, match="enough"):
+        waiting.result()
     holder.renew(at_once=True)
 
 
