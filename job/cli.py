@@ -261,6 +261,8 @@ def main(interruption: Interruption) -> None:
         error.show()
         sys.exit(error.exit_code)
     except JobError as error:
+        if sys.stdout.isatty():
+            click.echo(Terminal.ERASED, nl=False)
         click.echo(f"catsdogs: {error}", err=True)
         sys.stdout.flush()
         # Not sys.exit, which waits for threads, and some may wait for a network that stalls.

@@ -139,27 +139,29 @@ class JsonLines:
 
 
 class Terminal(TextLines):
-    """Text lines, and for progress a bar that is redrawn in place."""
+    """Text lines, and below them, for progress, a bar that is redrawn in place and vanishes when its stage ends."""
 
     interval = 0.1
+    ERASED = "\r\033[2K\033[?25h"
+    """Takes back a bar, and shows the cursor that it has hidden."""
+
     bar: Any = None
     stage: tuple[str, int] | None = None
 
     def show(self, event: str, data: dict[str, Any]) -> None:
-        if event not in PROGRESS:
-            self._finish_bar()
-            super().show(event, data)
+        if event in PROGRESS and self.stage == (event, data["total"]) and data["done"] >= self.bar.pos:
+            self.bar.update(data["done"] - self.bar.pos)
             return
-        if self.stage != (event, data["total"]):
-            self._finish_bar()
-            self.bar = click.progressbar(range(data["total"]), label=event, file=self.stream)
-            self.stage = (event, data["total"])
-        self.bar.update(data["done"] - self.bar.pos)
-
-    def _finish_bar(self) -> None:
         if self.bar is not None:
-            self.bar.render_finish()
-        self.bar = self.stage = None
+            self.stream.write(self.ERASED)
+            self.bar = self.stage = None
+        if event in PROGRESS:
+            label = f"epoch {data['epoch']}/{data['epochs']} {event}" if "epoch" in data else event
+            self.bar = click.progressbar(length=data["total"], label=label, file=self.stream)
+            self.bar.update(data["done"])
+            self.stage = (event, data["total"])
+        else:
+            super().show(event, data)
 
 
 class Log:

@@ -170,17 +170,18 @@ class Screen(io.StringIO):
         return True
 
 
-def test_a_terminal_finishes_a_bar_before_it_says_more() -> None:
+def test_a_terminal_takes_its_bar_back_before_it_says_more() -> None:
     screen = Screen(newline="")
     terminal = Terminal(screen)
     for done in (1, 2):
         terminal.show("evaluating", {"done": done, "total": 2})
     terminal.show("already-trained", {"run_id": "r"})
-    bar, text = screen.getvalue().rstrip("\n").rsplit("\n", 1)
+    bar, text = screen.getvalue().split(Terminal.ERASED)
     assert bar.count("\r") >= 2
     assert re.search("evaluating .* 100%", bar.rpartition("\r")[2])
-    assert screen.getvalue().rindex(SHOW_CURSOR) > screen.getvalue().rindex(HIDE_CURSOR)
-    assert text.endswith("run r is already trained on this volume")
+    assert Terminal.ERASED.endswith(SHOW_CURSOR)
+    assert HIDE_CURSOR not in text
+    assert text.endswith("run r is already trained on this volume\n")
 
 
 @pytest.mark.parametrize(
