@@ -1,15 +1,17 @@
-{{- /* Values that contradict each other, each with one clear line. What a single value may be is in values.schema.json. */ -}}
+{{- /* Values that contradict each other, a clear line for each. What one value may be is in values.schema.json. */ -}}
 {{- define "catsdogs-train.check" -}}
 {{- with .Values -}}
 {{- $_ := required "bucket: name the bucket with the archive, --set bucket=…" .bucket -}}
-{{- if and .credentials.existingSecret (or .credentials.accessKeyId .credentials.secretAccessKey .credentials.sessionToken) -}}
+{{- with .credentials -}}
+{{- if and .existingSecret (or .accessKeyId .secretAccessKey .sessionToken) -}}
 {{- fail "credentials: give existingSecret or keys, not both" -}}
 {{- end -}}
-{{- if ne (empty .credentials.accessKeyId) (empty .credentials.secretAccessKey) -}}
+{{- if ne (empty .accessKeyId) (empty .secretAccessKey) -}}
 {{- fail "credentials: accessKeyId and secretAccessKey belong together, give both or none" -}}
 {{- end -}}
-{{- if and .credentials.sessionToken (not .credentials.accessKeyId) -}}
+{{- if and .sessionToken (not .accessKeyId) -}}
 {{- fail "credentials.sessionToken: needs accessKeyId and secretAccessKey" -}}
+{{- end -}}
 {{- end -}}
 {{- if and .serviceAccount.annotations (not .serviceAccount.create) -}}
 {{- fail "serviceAccount.annotations: are those of the chart's own; set serviceAccount.create, or annotate yours" -}}

@@ -19,26 +19,21 @@
 {{- end }}
 - name: CATSDOGS_RECIPE
   value: {{ .training.recipe | quote }}
-{{- $counts := dict
+{{- $numbers := dict
   "EPOCHS" .training.epochs
   "BATCH_SIZE" .training.batchSize
+  "LEARNING_RATE" .training.learningRate
   "IMAGE_SIZE" .training.imageSize
   "SEED" .training.seed
   "TRAIN_PER_CLASS" .training.trainPerClass
   "VALIDATION_PER_CLASS" .training.validationPerClass
   "TEST_PER_CLASS" .training.testPerClass
 }}
-{{- range $option, $count := $counts }}
-{{- if not (kindIs "invalid" $count) }}
+{{- range $option, $number := $numbers }}
+{{- if not (kindIs "invalid" $number) }}
 - name: CATSDOGS_{{ $option }}
-  # int64, since Helm reads numbers as floats and would write large ones as 4.2e+09.
-  value: {{ int64 $count | quote }}
+  value: {{ include "catsdogs-train.text" $number | quote }}
 {{- end }}
-{{- end }}
-{{- with .training.learningRate }}
-- name: CATSDOGS_LEARNING_RATE
-  # float64, since `--set` makes 0.001 a string.
-  value: {{ float64 . | quote }}
 {{- end }}
 {{- if $gpus }}
 - name: CATSDOGS_REQUIRE_GPU
@@ -49,7 +44,7 @@
   value: void
 {{- end }}
 - name: CATSDOGS_CHECKPOINT_EVERY
-  value: {{ .checkpoint.every | quote }}
+  value: {{ include "catsdogs-train.text" .checkpoint.every | quote }}
 - name: CATSDOGS_CHECKPOINT_TO
   value: {{ .checkpoint.to | default (ternary "volume" "bucket" (eq .volume.type "pvc")) }}
 - name: CATSDOGS_ADDRESSING_STYLE
@@ -75,19 +70,12 @@
   value: /etc/catsdogs/ca/{{ .storage.caBundle.key }}
 {{- end }}
 {{- if or .credentials.existingSecret .credentials.accessKeyId }}
-{{- $variables := dict
-  "AWS_ACCESS_KEY_ID" .credentials.keys.accessKeyId
-  "AWS_SECRET_ACCESS_KEY" .credentials.keys.secretAccessKey
-  "AWS_SESSION_TOKEN" (.credentials.keys.sessionToken | default (ternary "AWS_SESSION_TOKEN" "" (ne .credentials.sessionToken "")))
-}}
-{{- range $variable, $key := $variables }}
-{{- with $key }}
+{{- range $variable, $key := include "catsdogs-train.secretKeys" $.root | fromYaml }}
 - name: {{ $variable }}
   valueFrom:
     secretKeyRef:
       name: {{ include "catsdogs-train.secretName" $.root }}
-      key: {{ . }}
-{{- end }}
+      key: {{ $key }}
 {{- end }}
 {{- end }}
 {{- /* Without them TensorFlow counts the node's CPUs. */ -}}
@@ -98,4 +86,25 @@
       resource: limits.cpu
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- /* Variable → its key in the Secret, whoever made that. */ -}}
+{{- define "catsdogs-train.secretKeys" -}}
+{{- with .Values.credentials -}}
+AWS_ACCESS_KEY_ID: {{ .keys.accessKeyId }}
+AWS_SECRET_ACCESS_KEY: {{ .keys.secretAccessKey }}
+{{- if or .sessionToken (and .existingSecret .keys.sessionToken) }}
+AWS_SESSION_TOKEN: {{ .keys.sessionToken | default "AWS_SESSION_TOKEN" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "catsdogs-train.output" -}}
+s3://{{ .Values.bucket }}{{ with .Values.output.prefix }}/{{ . }}{{ end }}
+{{- end }}
+
+{{- /* A number or a text as text. Helm reads numbers as integers from `--set` and as floats from files and from the
+last release, and would write large ones in two ways: another name for the same run. */ -}}
+{{- define "catsdogs-train.text" -}}
+{{ toJson . | trimAll "\"" }}
 {{- end }}

@@ -10,7 +10,8 @@
 {{- end }}
 
 {{- define "catsdogs-train.serviceAccountName" -}}
-{{ .Values.serviceAccount.name | default (ternary (include "catsdogs-train.fullname" .) "default" .Values.serviceAccount.create) }}
+{{- $default := ternary (include "catsdogs-train.fullname" .) "default" .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default $default }}
 {{- end }}
 
 {{- define "catsdogs-train.secretName" -}}
@@ -27,13 +28,16 @@
 another one. The template has none of the labels that change with each release. */ -}}
 {{- define "catsdogs-train.jobName" -}}
 {{- $spec := include "catsdogs-train.jobSpec" . | fromYaml -}}
-{{- $keys := list .Values.credentials.accessKeyId .Values.credentials.secretAccessKey .Values.credentials.sessionToken -}}
-{{- $runs := list $spec.template $spec.podFailurePolicy $keys .Values.kueue.queueName -}}
-{{ include "catsdogs-train.fullname" . }}-{{ toJson $runs | sha256sum | trunc 10 }}
+{{- $outside := list
+  .Values.credentials.accessKeyId .Values.credentials.secretAccessKey .Values.credentials.sessionToken
+  .Values.serviceAccount.annotations .Values.kueue.queueName
+-}}
+{{- $hash := list $spec.template $spec.podFailurePolicy $outside | toJson | sha256sum | trunc 10 -}}
+{{ include "catsdogs-train.fullname" . }}-{{ $hash }}
 {{- end }}
 
-{{- define "catsdogs-train.output" -}}
-s3://{{ .Values.bucket }}{{ with .Values.output.prefix }}/{{ . }}{{ end }}
+{{- define "catsdogs-train.runId" -}}
+{{ .Values.runId | default (include "catsdogs-train.jobName" .) }}
 {{- end }}
 
 {{- define "catsdogs-train.selectorLabels" -}}

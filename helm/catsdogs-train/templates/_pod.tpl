@@ -14,7 +14,7 @@ metadata:
   {{- if or .podAnnotations .rerun }}
   annotations:
     {{- with .rerun }}
-    catsdogs-train/rerun: {{ . | quote }}
+    catsdogs-train/rerun: {{ include "catsdogs-train.text" . | quote }}
     {{- end }}
     {{- with .podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -63,13 +63,11 @@ spec:
     - name: catsdogs
       image: {{ include "catsdogs-train.image" $root | quote }}
       imagePullPolicy: {{ .image.pullPolicy }}
-      {{- if $test }}
-      args: [plan]
-      {{- else if .diagnosticMode }}
+      {{- if and .diagnosticMode (not $test) }}
       command: [sleep, infinity]
       {{- else }}
       args:
-        {{- toYaml (prepend .extraArgs "run") | nindent 8 }}
+        {{- toYaml (prepend .extraArgs (ternary "plan" "run" $test)) | nindent 8 }}
       {{- end }}
       env:
         {{- $runId := .runId }}
@@ -104,7 +102,8 @@ spec:
         {{- end }}
   volumes:
     - name: data
-      {{- include "catsdogs-train.volume" (dict "root" $root "type" (ternary "emptyDir" .volume.type $test)) | nindent 6 }}
+      {{- $type := ternary "emptyDir" .volume.type $test }}
+      {{- include "catsdogs-train.volume" (dict "root" $root "type" $type) | nindent 6 }}
     # Libraries keep their caches in it; the root file system is read-only.
     - name: tmp
       emptyDir:
@@ -134,10 +133,6 @@ spec:
 {{- with .Values.image -}}
 {{ .repository }}{{ with .digest }}@{{ . }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end }}
-{{- end }}
-
-{{- define "catsdogs-train.runId" -}}
-{{ .Values.runId | default (include "catsdogs-train.jobName" .) }}
 {{- end }}
 
 {{- define "catsdogs-train.resources" -}}
