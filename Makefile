@@ -15,11 +15,15 @@ demo: $(VENV)/ready ## Run the whole job on a drawn sample; ARCHIVE=dogs-vs-cats
 
 .PHONY: test
 test: $(VENV)/ready ## Run the tests that take a few minutes.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/faults $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, archives and volume; ARGS="-m slow" for the long suite.
+	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/ready ## Run the tests that take longer; ARCHIVE=dogs-vs-cats.zip adds the job on the real archive.
-	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow $(ARGS)
+	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow --ignore=tests/faults $(ARGS)
 
 IMAGE ?= catsdogs-train:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DOCKER ?= docker

@@ -29,7 +29,8 @@ class JobError(Exception):
     retry_helps: ClassVar[bool]
 
     def __init__(self, text: str):
-        super().__init__(masked(text))
+        # Names from archives are in it too, and none may write a line of its own.
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(text)))
 
 
 class BadData(JobError):

@@ -70,6 +70,8 @@ def _opened(settings: Settings, log: Log, interruption: Interruption) -> Iterato
     with contextlib.ExitStack() as stack:
         stack.enter_context(volume.lock(directory))
         _record(directory / "settings.json", settings.model_settings())
+        # Also what is said needs room: any line may be the one that finds the volume full.
+        stack.enter_context(volume.failures(directory / publish.LOG, only_known=True))
         with volume.failures(directory):
             file = stack.enter_context((directory / publish.LOG).open("a"))
         upload = stack.enter_context(contextlib.closing(publish.LogUpload(output, directory / publish.LOG)))

@@ -233,7 +233,7 @@ class Bucket:
             return changed(uri)
         if status in (401, 403) or code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"):
             return Refused(f"{uri}: storage refuses ({said}); check the credentials and what they allow")
-        if status >= 500 or status in (409, 429) or code in ("RequestTimeout", "SlowDown"):
+        if status >= 500 or status in (409, 429) or code in ("RequestTimeout", "SlowDown", "BadDigest"):
             return Unavailable(f"{uri}: storage fails ({said}); try again later")
         return Contradiction(f"{uri}: storage does not accept the request ({said}); check endpoint, region and name")
 

@@ -26,11 +26,16 @@ _ADVICE = {
 
 
 @contextlib.contextmanager
-def failures(path: Path | str) -> Iterator[None]:
-    """Within it, an OSError becomes VolumeFailed: what was touched, what the system said, what to do."""
+def failures(path: Path | str, only_known: bool = False) -> Iterator[None]:
+    """Within it, an OSError becomes VolumeFailed: what was touched, what the system said, what to do.
+
+    With `only_known` others than a full disk and the like, which may be bugs, pass through.
+    """
     try:
         yield
     except OSError as error:
+        if only_known and error.errno not in _ADVICE:
+            raise
         advice = _ADVICE.get(error.errno or 0, "check the volume")
         raise VolumeFailed(f"{error.filename or path}: {error.strerror or error}: {advice}") from error
 
