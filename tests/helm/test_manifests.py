@@ -192,6 +192,8 @@ def test_one_value_is_enough(helm4: Helm) -> None:
     assert "activeDeadlineSeconds" not in job
     assert pod["terminationGracePeriodSeconds"] == 60
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    # A Service called catsdogs would otherwise set variables that look like options.
+    assert pod["enableServiceLinks"] is False
     [container] = pod["containers"]
     assert container["args"] == ["run"]
     assert "command" not in container

@@ -193,7 +193,10 @@ class Cluster:
         return Rendered.of(manifests)
 
     def jobs(self, jobs: list[Manifest], *settings: str) -> dict[str, Manifest]:
-        return {job["metadata"]["name"]: job for job in self.install(jobs, *settings).all("Job")}
+        made = self.install(jobs, *settings).all("Job")
+        by_name = {job["metadata"]["name"]: job for job in made}
+        assert len(by_name) == len(made)
+        return by_name
 
 
 @pytest.fixture
