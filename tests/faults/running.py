@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,22 @@ def environment(*variables: Mapping[str, str]) -> dict[str, str]:
 
 
 class Job:
-    """`catsdogs ARGUMENTS` at work. Its standard error goes to a file in `directory`."""
+    """`catsdogs ARGUMENTS` at work, in `directory`, where its standard error goes to a file. `through` is a
+    command that starts it, as another kind of process."""
 
-    def __init__(self, *arguments: str | Path, env: Mapping[str, str], directory: Path, **options: Any):
+    def __init__(self, *arguments: str | Path, env: Mapping[str, str], directory: Path, through: Sequence[str] = ()):
         directory.mkdir(parents=True, exist_ok=True)
         self._stderr = directory / f"stderr.{time.monotonic_ns()}"
         self.began = time.monotonic()
         with self._stderr.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "job", *map(str, arguments)],
+                [*through, sys.executable, "-m", "job", *map(str, arguments)],
                 env=environment(env),
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 start_new_session=True,
-                **options,
             )
         self.pid = self.process.pid
         self.stdout = ""

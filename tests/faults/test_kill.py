@@ -1,5 +1,6 @@
 """Kill -9 at any moment, any number of times: the run ends as if nothing had happened."""
 
+import math
 import random
 import shutil
 import subprocess
@@ -141,13 +142,29 @@ def test_damaged_newest_checkpoint(
     assert job.until("resumed")["checkpoint"] == str(before)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (403, "AccessDenied")])
+def test_checkpoints_that_cannot_be_uploaded(
+    status: int, code: str, undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path
+) -> None:
+    """They are worth nothing to a run that nothing happens to: it ends as it should."""
+    with Proxy(seaweedfs, Fault("error", "PUT", "*.npz", count=math.inf, status=status, code=code)) as proxy:
+        arguments = undisturbed.arguments(bucket, tmp_path / "volume", "--checkpoint-to=bucket")
+        ended_with, job = ended("run", *arguments, env=proxy.environment, directory=tmp_path)
+    assert (ended_with, job.stderr) == (0, "")
+    undisturbed.check(published(seaweedfs, bucket), tmp_path)
+
+
 @pytest.mark.parametrize(
     "damage", ["none", pytest.param("newest", marks=pytest.mark.slow), pytest.param("all", marks=pytest.mark.slow)]
 )
 def test_volume_is_lost(
     damage: str, undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path
 ) -> None:
-    """Killed, and the volume gone: the checkpoints in the bucket are gone on from, while they are whole."""
+    """Killed, and the volume gone: it goes on from the checkpoints in the bucket, while they are whole.
+
+    That the storage holds one of them back holds up no training.
+    """
     volume, kept = tmp_path / "volume", f"runs/{RUN_ID}/checkpoint/"
     # Checkpoints after an epoch alone, as others may follow each other faster than they are uploaded.
     more = ("--checkpoint-to=bucket", "--checkpoint-every=1h")
@@ -157,6 +174,7 @@ def test_volume_is_lost(
         Job("run", *arguments, env=proxy.environment, directory=tmp_path) as job,
     ):
         proxy.reached(proxy.plan[0])
+        job.until("epoch", epoch=6)
         job.kill()
     shutil.rmtree(volume)
     there = objects(seaweedfs, bucket, kept)

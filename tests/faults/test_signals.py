@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.conftest import Undisturbed
 from tests.faults.proxy import Fault, Proxy
-from tests.faults.running import RUN_ID, STAGES, Job, at_handler
+from tests.faults.running import RUN_ID, STAGES, Job, at_compiling, at_handler
 from tests.published import objects
 from tests.servers import S3Server
 
@@ -104,6 +104,34 @@ def test_interrupted_in_the_first_half_second(
     assert "Traceback" not in job.stderr
 
 
+def test_what_is_done_is_saved(undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path) -> None:
+    """However rarely checkpoints are written else: it goes on with the very next batch."""
+    volume, more = tmp_path / "volume", "--checkpoint-every=1h"
+    arguments = undisturbed.arguments(bucket, volume, more)
+    with Job("run", *arguments, env=seaweedfs.environment, directory=tmp_path) as job:
+        at_compiling(job, volume)
+        job.process.send_signal(SIGTERM)
+        assert job.wait() == INTERRUPTED, job.stderr
+    [saved] = (volume / "work" / RUN_ID / "checkpoint").glob("*.npz")
+    epoch, step = map(int, saved.stem.split("-"))
+    assert epoch == 0
+    assert step > 0
+    resumed = undisturbed.finish(seaweedfs, bucket, volume, tmp_path, more).until("resumed")
+    assert (resumed["epoch"], resumed["step"]) == (1, step)
+
+
+@pytest.mark.xfail(strict=True, reason="Python's own end, which with TensorFlow takes a while, minds no signal: -15")
+def test_signal_after_all_is_done(undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path) -> None:
+    """A run that is published is published, and has not failed."""
+    arguments = undisturbed.arguments(bucket, tmp_path / "volume")
+    with Job("run", *arguments, env=seaweedfs.environment, directory=tmp_path) as job:
+        job.until("published")
+        while job.process.poll() is None and job.catches(SIGTERM):
+            time.sleep(0.001)
+        job.process.send_signal(SIGTERM)
+        assert job.wait() in (0, INTERRUPTED)
+
+
 def test_second_signal_ends_at_once(undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path) -> None:
     """As whoever presses Ctrl-C twice wants it: also where the first one waits for a network that stalls."""
     with Proxy(seaweedfs, STALLED["fetching"]) as proxy:
@@ -121,7 +149,7 @@ def test_second_signal_ends_at_once(undisturbed: Undisturbed, seaweedfs: S3Serve
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(5))
 def test_interrupted_again_and_again(
     seed: int, undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path
 ) -> None:
@@ -131,11 +159,14 @@ def test_interrupted_again_and_again(
     while len(codes) < 40 and 0 not in codes:
         with Job("run", *arguments, env=seaweedfs.environment, directory=tmp_path) as job:
             # Most of it is spent on starting; what then fits in is a few steps.
-            wait = draw.uniform(0.3, 1.1) * undisturbed.seconds
+            wait = draw.uniform(0.3, 1.0) * undisturbed.seconds
             deadline = time.monotonic() + wait
             while job.process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.005)
             job.process.send_signal(SIGTERM)
-            codes.append(job.wait())
-    assert set(codes) == {0, INTERRUPTED}, codes
+            code = job.wait()
+            # See test_signal_after_all_is_done.
+            codes.append(0 if code == -SIGTERM and "published" in job.names else code)
+    assert set(codes) <= {0, INTERRUPTED}, codes
+    assert codes[-1] == 0, codes
     undisturbed.check(objects(seaweedfs, bucket, f"runs/{RUN_ID}/"), tmp_path)

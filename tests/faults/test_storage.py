@@ -331,7 +331,7 @@ MODEL, MANIFEST = "*/model.keras", "*/manifest.json"
         pytest.param(Fault("lost", "PUT", MANIFEST), id="the answer to the manifest is lost"),
         pytest.param(
             Fault("flip-upload", "PUT", MODEL), id="one flipped bit on its way up",
-            marks=pytest.mark.xfail(strict=True, reason="a checksum that the storage finds wrong ends with 78"),
+            marks=pytest.mark.xfail(strict=True, reason="ends with 69 instead of being sent again"),
         ),
         pytest.param(
             Fault("alter", "PUT", MANIFEST), id="manifest stored differently",
