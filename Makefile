@@ -7,7 +7,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrad
 
 .PHONY: help
 help: ## Show this list.
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 15
 
 .PHONY: demo
 demo: $(VENV)/ready ## Run the whole job on a drawn sample; ARCHIVE=dogs-vs-cats.zip for the real one, ARGS="--epochs 3" for options.
@@ -15,7 +15,7 @@ demo: $(VENV)/ready ## Run the whole job on a drawn sample; ARCHIVE=dogs-vs-cats
 
 .PHONY: test
 test: $(VENV)/ready ## Run the tests that take a few minutes.
-	$(BIN)/python -m pytest --ignore=tests/faults $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/faults --ignore=tests/cluster $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, archives and volume; ARGS="-m slow" for the long suite.
@@ -23,7 +23,7 @@ test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, arc
 
 .PHONY: test-slow
 test-slow: $(VENV)/ready ## Run the tests that take longer; ARCHIVE=dogs-vs-cats.zip adds the job on the real archive.
-	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow --ignore=tests/faults $(ARGS)
+	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow --ignore=tests/faults --ignore=tests/cluster $(ARGS)
 
 IMAGE ?= catsdogs-train:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DOCKER ?= docker
@@ -36,6 +36,10 @@ image: ## Build the container image; EXTRA=cpu BASE=ubuntu:24.04 for one without
 .PHONY: test-image
 test-image: $(VENV)/ready ## Build the image for CPUs and run it for real; as root it brings its own engine up.
 	$(BIN)/python -m pytest -m slow tests/image $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/ready ## Install the chart on the cluster of KUBECONFIG; without it, as root, on one of its own.
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 DOCUMENTS := README.md helm/catsdogs-train/README.md
 .PHONY: check

@@ -1,0 +1,407 @@
+"""A single-node Kubernetes: the project's image in it, and this machine beside it on the same network.
+
+`python -m tests.cluster.cluster` starts one and holds it until Ctrl-C.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import urllib3
+import yaml
+
+from job import __version__
+from tests.cluster import binaries
+from tests.cluster.api import Api, Refused
+from tests.cluster.binaries import Missing, installed
+from tests.cluster.sandbox import CGROUP, INSIDE, OUTSIDE, SUBNET, Process, Sandbox, sandbox
+from tests.cluster.volumes import provisioning
+from tests.image.engine import CACHE, Engine, base_image, engine
+
+NODE = "catsdogs-test"
+GPU = "nvidia.com/gpu"
+GPUS = 1
+IMAGE = "catsdogs-train"
+BUILT = f"{IMAGE}:test"
+PAUSE = "catsdogs-pause:test"
+CNI = Path("/usr/lib/cni")
+SOCKET = "/run/containerd/containerd.sock"
+READY_SECONDS = 120
+
+USERS = {
+    "admin": ("admin", "system:masters"),
+    "controllers": ("system:kube-controller-manager", ""),
+    "scheduler": ("system:kube-scheduler", ""),
+    "kubelet": (f"system:node:{NODE}", "system:nodes"),
+}
+"""Kubeconfig → user and group. Each has a token of its own, and what RBAC gives it."""
+
+
+class Own:
+    """A cluster that we have started, and whose parts we may restart."""
+
+    def __init__(self, room: Sandbox, programs: Path, folder: Path):
+        self._room = room
+        self._programs = programs
+        self._folder = folder
+        self._running: dict[str, Process] = {}
+        self.kubeconfig = folder / "admin"
+        self.api: Api
+
+    def start(self) -> None:
+        """All of it, up to a node that is ready. Raises RuntimeError with the end of the log that says why not."""
+        _write_identities(self._folder)
+        _write_settings(self._folder)
+        for name in ("etcd", "containerd", "kube-apiserver"):
+            self._start(name)
+        # Its certificate is its own authority, which it writes when it starts.
+        self._until("kube-apiserver", (self._folder / "certificates/apiserver.crt").exists)
+        for name in USERS:
+            _write_kubeconfig(self._folder, name)
+        self.api = Api(self.kubeconfig)
+        self._until("kube-apiserver", self._answers)
+        for name in ("kube-controller-manager", "kube-scheduler", "kubelet"):
+            self._start(name)
+        self._until("kubelet", self._is_ready)
+        self._offer_gpus()
+        self._until("kube-controller-manager", self._has_default_account)
+
+    def load(self, found: Engine, *images: str) -> None:
+        """Copies images from a container engine to the node, ours also under the name that the chart gives it."""
+        control = ["ctr", "--address", SOCKET, "--namespace", "k8s.io", "images"]
+        self._room.feed([found.docker, "save", *images], found.environment, *control, "import", "-")
+        for name in self._room.run(*control, "list", "--quiet").stdout.split():
+            if name.endswith(f"/{BUILT}"):
+                self._room.run(*control, "tag", name, name.replace(BUILT, f"{IMAGE}:{__version__}"))
+
+    def restart_kubelet(self) -> None:
+        self._restart("kubelet")
+        # It takes extended resources that no plugin of its own offers for leftovers.
+        self._until("kubelet", self._is_ready)
+        self._offer_gpus()
+
+    def restart_api_server(self, away: float = 0) -> None:
+        """`away` is how many seconds nobody answers in between."""
+        self._restart("kube-apiserver", away)
+        self._until("kube-apiserver", self._answers)
+
+    def logs(self) -> str:
+        """The end of what each part has said."""
+        return "\n".join(f"== {name}\n{process.tail()}" for name, process in self._running.items())
+
+    def _start(self, name: str) -> None:
+        self._running[name] = self._room.start(name, *_command(name, self._programs, self._folder))
+
+    def _restart(self, name: str, away: float = 0) -> None:
+        self._running[name].kill()
+        time.sleep(away)
+        self._start(name)
+
+    def _until(self, name: str, met: Callable[[], bool]) -> None:
+        """Waits until the part called `name` has come to it."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not met():
+            process = self._running[name]
+            if process.outside.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} does not come to {met.__name__}; its log ends with\n{process.tail()}")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(urllib3.exceptions.HTTPError, Refused):
+            self.api.get("/apis/batch/v1")
+            # RBAC's own rules are written after the server answers.
+            return self.api.find("/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node") is not None
+        return False
+
+    def _is_ready(self) -> bool:
+        node = self.api.find(f"/api/v1/nodes/{NODE}")
+        conditions = node["status"].get("conditions", []) if node else []
+        return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+    def _has_default_account(self) -> bool:
+        return self.api.find("/api/v1/namespaces/default/serviceaccounts/default") is not None
+
+    def _offer_gpus(self) -> None:
+        self.api.merge(f"/api/v1/nodes/{NODE}/status", {"status": {"capacity": {GPU: str(GPUS)}}})
+
+        def offered() -> bool:
+            return GPU in self.api.get(f"/api/v1/nodes/{NODE}")["status"]["allocatable"]
+
+        self._until("kubelet", offered)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the tests run on."""
+
+    kubeconfig: Path
+    api: Api
+    kubectl: Path
+    address: str
+    """This machine's, as pods reach it."""
+    image: str
+    """As `repository:tag`."""
+    own: Own | None
+    """None for somebody else's, whose parts are not to be restarted."""
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Cluster]:
+    """The one that KUBECONFIG names, else one of our own. Raises Missing, NoEngine and RuntimeError."""
+    given = os.environ.get("KUBECONFIG")
+    with _given(Path(given)) if given else _own() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _given(kubeconfig: Path) -> Iterator[Cluster]:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise Missing("there is no kubectl for the cluster of KUBECONFIG")
+    told = {name: os.environ.get(name) for name in ("CATSDOGS_TEST_ADDRESS", "CATSDOGS_TEST_IMAGE")}
+    for name, value in told.items():
+        if value is None:
+            raise Missing(
+                f"{name} is not set; with KUBECONFIG, CATSDOGS_TEST_ADDRESS is this machine's address as pods reach it,"
+                " and CATSDOGS_TEST_IMAGE the image, as repository:tag, that the cluster can pull"
+            )
+    address, image = told.values()
+    assert address
+    assert image
+    yield Cluster(kubeconfig, Api(kubeconfig), Path(kubectl), address, image, None)
+
+
+@contextlib.contextmanager
+def _own() -> Iterator[Cluster]:
+    if os.geteuid() != 0:
+        raise Missing("only root can start a cluster; or name one with KUBECONFIG")
+    _check_machine()
+    programs = binaries.kubernetes()
+    folder = CACHE / "cluster"
+    with _alone(CACHE / "cluster.lock") as hold:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        try:
+            with sandbox(folder, hold) as room:
+                own = Own(room, programs, folder)
+                own.start()
+                with engine() as found:
+                    found.build(BUILT, base_image(found))
+                    _build_pause(found, folder)
+                    own.load(found, BUILT, PAUSE)
+                volumes = folder / "lib/volumes"
+                with provisioning(own.api, NODE, volumes, Path("/var/lib/volumes")):
+                    kubectl = programs / "kubectl"
+                    yield Cluster(own.kubeconfig, own.api, kubectl, OUTSIDE, f"{IMAGE}:{__version__}", own)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[int]:
+    """Waits until no other cluster is there; the file descriptor keeps others waiting."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _check_machine() -> None:
+    """Raises Missing."""
+    for program, package in {
+        "etcd": "etcd-server",
+        "containerd": "containerd",
+        "runc": "runc",
+        "ip": "iproute2",
+        "nsenter": "util-linux",
+        "openssl": "openssl",
+        "mount": "mount",
+    }.items():
+        installed(program, package)
+    if not (CNI / "bridge").exists():
+        raise Missing(f"there is no {CNI}/bridge; on Debian: apt-get install containernetworking-plugins")
+
+
+def _write_identities(folder: Path) -> None:
+    """Tokens of the users, a key pair for service accounts, and the API server's certificate for kubelets.
+
+    That one vouches for itself: the kubelet trusts this certificate and no authority.
+    """
+    tokens = [f'{secrets.token_hex(16)},{user},{name},"{group}"' for name, (user, group) in USERS.items()]
+    (folder / "tokens.csv").write_text("\n".join(tokens) + "\n")
+    key, public = folder / "accounts.key", folder / "accounts.pub"
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
+    client: list[str | Path] = [
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj",
+        "/O=system:masters/CN=kube-apiserver", "-addext", "extendedKeyUsage=clientAuth",
+    ]  # fmt: skip
+    files: list[str | Path] = ["-keyout", folder / "client.key", "-out", folder / "client.crt"]
+    subprocess.run([*client, *files], check=True, capture_output=True)
+
+
+def _write_kubeconfig(folder: Path, name: str) -> None:
+    lines = (folder / "tokens.csv").read_text().splitlines()
+    token = next(line.split(",")[0] for line in lines if line.split(",")[2] == name)
+    server = {
+        "server": f"https://{INSIDE}:6443",
+        "certificate-authority": str(folder / "certificates/apiserver.crt"),
+    }
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": server}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
+        "current-context": "test",
+    }
+    path = folder / name
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(document))
+
+
+def _write_settings(folder: Path) -> None:
+    (folder / "resolv.conf").write_text("")
+    network = {
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": "cni0",
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": SUBNET, "rangeStart": SUBNET.replace(".0/24", ".10"), "gateway": INSIDE}]],
+                },
+            }
+        ],
+    }
+    (folder / "network").mkdir()
+    (folder / "network/pods.conflist").write_text(json.dumps(network))
+    (folder / "containerd.toml").write_text(
+        f"""version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
+# Not every root may make a process less likely to be killed than itself: that takes CAP_SYS_RESOURCE.
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{CNI}"
+conf_dir = "{folder}/network"
+"""
+    )
+    kubelet = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": False},
+            "x509": {"clientCAFile": str(folder / "client.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{CGROUP}",
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "enforceNodeAllocatable": [],
+        "failSwapOn": False,
+        "failCgroupV1": False,
+        "makeIPTablesUtilChains": False,
+        # The machine's disk and images are not this cluster's business.
+        "evictionHard": {"memory.available": "100Mi"},
+        "imageGCHighThresholdPercent": 100,
+        # Nobody answers there, and says so at once.
+        "clusterDNS": [INSIDE],
+        "resolvConf": str(folder / "resolv.conf"),
+        "volumePluginDir": "/var/lib/kubelet/plugins",
+    }
+    (folder / "kubelet.yaml").write_text(yaml.safe_dump(kubelet))
+
+
+def _command(name: str, programs: Path, folder: Path) -> list[str | Path]:
+    match name:
+        case "etcd":
+            return [installed("etcd", "etcd-server"), "--data-dir=/var/lib/etcd"]
+        case "containerd":
+            return [installed("containerd", "containerd"), "--config", folder / "containerd.toml"]
+        case "kube-apiserver":
+            return [
+                programs / name,
+                f"--bind-address={INSIDE}",
+                f"--advertise-address={INSIDE}",
+                f"--cert-dir={folder}/certificates",
+                "--etcd-servers=http://127.0.0.1:2379",
+                f"--token-auth-file={folder}/tokens.csv",
+                "--authorization-mode=Node,RBAC",
+                "--enable-admission-plugins=NodeRestriction",
+                "--service-account-issuer=https://kubernetes.test",
+                f"--service-account-signing-key-file={folder}/accounts.key",
+                f"--service-account-key-file={folder}/accounts.pub",
+                "--service-cluster-ip-range=198.18.78.0/24",
+                f"--kubelet-client-certificate={folder}/client.crt",
+                f"--kubelet-client-key={folder}/client.key",
+                "--kubelet-preferred-address-types=InternalIP",
+            ]
+        case "kube-controller-manager":
+            return [
+                programs / name,
+                f"--kubeconfig={folder}/controllers",
+                "--use-service-account-credentials",
+                f"--service-account-private-key-file={folder}/accounts.key",
+                f"--root-ca-file={folder}/certificates/apiserver.crt",
+                "--leader-elect=false",
+                "--secure-port=0",
+            ]
+        case "kube-scheduler":
+            return [programs / name, f"--kubeconfig={folder}/scheduler", "--leader-elect=false", "--secure-port=0"]
+        case "kubelet":
+            return [
+                programs / name,
+                f"--config={folder}/kubelet.yaml",
+                f"--kubeconfig={folder}/kubelet",
+                f"--hostname-override={NODE}",
+                f"--node-ip={INSIDE}",
+            ]
+    raise AssertionError(name)
+
+
+def _build_pause(found: Engine, folder: Path) -> None:
+    context = folder / "pause"
+    context.mkdir()
+    subprocess.run(
+        ["go", "build", "-o", context / "pause", "./pause"],
+        cwd=binaries.HERE,
+        env={**os.environ, "CGO_ENABLED": "0"},
+        check=True,
+    )
+    subprocess.run(
+        [found.docker, "import", "--change", 'ENTRYPOINT ["/pause"]', "-", PAUSE],
+        input=subprocess.run(["tar", "-C", context, "-c", "pause"], check=True, capture_output=True).stdout,
+        env=found.environment,
+        check=True,
+        capture_output=True,
+    )
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with cluster() as found:
+        print(f"export KUBECONFIG={found.kubeconfig}")  # noqa: T201
+        print(f"export CATSDOGS_TEST_ADDRESS={found.address} CATSDOGS_TEST_IMAGE={found.image}")  # noqa: T201
+        print(f"PATH={found.kubectl.parent}:$PATH")  # noqa: T201
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
