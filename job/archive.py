@@ -4,10 +4,12 @@ Only a zip's directory and the wanted members' byte ranges are ever read. A memb
 used as a path; it only says which class and number the image has.
 """
 
+import contextlib
 import hashlib
 import re
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ from job import volume
 from job.errors import BadData
 from job.events import Log
 from job.interruption import Interruption
-from job.stores import Folder, open_store
-from job.zips import Member, Zip, data_start, extents, inflate, member_of, read_directory
+from job.stores import USUAL, Access, Folder, open_store
+from job.zips import MOST_AT_ONCE, Broken, Member, Zip, data_start, extents, inflate, member_of, read_directory
 
 CLASSES = ("cat", "dog")
 _KAGGLE = re.compile(r"(?:^|/)(cat|dog)\.(\d{1,9})\.jpe?g$", re.IGNORECASE)
@@ -41,14 +43,14 @@ class Archive:
         return sorted(number for found, number in self.images if found == label)
 
 
-def open_archive(uri: str, addressing_style: str = "auto") -> Archive:
+def open_archive(uri: str, access: Access = USUAL) -> Archive:
     """Reads the directory of the zip at `uri`, and of the zip inside it if that lies there uncompressed.
 
     Accepts Kaggle's dogs-vs-cats.zip, its train.zip, the same images in any folder, and Microsoft's
     PetImages. Raises NotFound, BadData if it is none of them, and what the store raises.
     """
     folder, _, name = uri.rpartition("/")
-    store = open_store(folder or ("/" if uri.startswith("/") else "."), addressing_style)
+    store = open_store(folder or ("/" if uri.startswith("/") else "."), access)
     stat = store.stat(name)
     outer = Zip(store, name, stat.etag, 0, stat.size)
     entries = read_directory(outer, uri)
@@ -79,17 +81,41 @@ def unpack(archive: Archive, directory: Path, log: Log, interruption: Interrupti
     if packed is None:
         return archive
     path = directory / f"{archive.identity['directory_sha256'][:16]}.zip"
-    if not path.exists():
+    if not _is_whole(path, packed):
+        if path.exists():
+            log.say("unpacked-damaged", path=str(path))
         began = time.monotonic()
-        where = f"{archive.uri}: {packed.name}"
-        with volume.lock(directory), volume.new_file(path) as file:
-            for written in inflate(archive.zip, packed, file.write, where):
-                log.say("unpacking", member=packed.name, done=written, total=packed.size)
-                interruption.check()
+        with volume.lock(directory):
+            _unpack(archive, packed, path, log, interruption)
         log.say("unpacked", member=packed.name, size=packed.size, seconds=time.monotonic() - began)
     store = Folder(directory)
     stat = store.stat(path.name)
     return _with_images_of(archive, Zip(store, path.name, stat.etag, 0, stat.size), packed.name)
+
+
+def _is_whole(path: Path, packed: Member) -> bool:
+    """Whether the unpacked zip is there and has the CRC-32 that the archive promises."""
+    crc = size = 0
+    with volume.failures(path), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        while block := file.read(MOST_AT_ONCE):
+            crc, size = zlib.crc32(block, crc), size + len(block)
+    return (size, crc) == (packed.size, packed.crc)
+
+
+def _unpack(archive: Archive, packed: Member, path: Path, log: Log, interruption: Interruption) -> None:
+    """Once more if it is broken: the damage may have happened on the way. Raises BadData."""
+    where = f"{archive.uri}: {packed.name}"
+    for last in (False, True):
+        try:
+            with volume.new_file(path) as file:
+                for written in inflate(archive.zip, packed, file.write, where):
+                    log.say("unpacking", member=packed.name, done=written, total=packed.size)
+                    interruption.check()
+            return
+        except Broken as reason:
+            if last:
+                raise BadData(f"{where}: {reason}; get the archive anew") from None
+            log.say("unpacking-again", member=packed.name, reason=str(reason))
 
 
 def _labelled(name: str) -> tuple[str, int] | None:

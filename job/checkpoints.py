@@ -9,7 +9,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,13 @@ class Mirror:
     def __init__(self, store: Store):
         self.store = store
         self._pool = ThreadPoolExecutor(1, "mirror")
+        self._sending: Future[None] | None = None
 
     def send(self, path: Path) -> None:
-        """Uploads the file soon, unless a newer one has replaced it by then. Does not wait."""
-        self._pool.submit(self._send, path)
+        """Uploads the file soon, unless a newer one comes before that. Does not wait."""
+        if self._sending is not None:
+            self._sending.cancel()
+        self._sending = self._pool.submit(self._send, path)
 
     def _send(self, path: Path) -> None:
         # An upload that fails is made good by the next one; training goes on meanwhile.
@@ -138,6 +141,9 @@ class Mirror:
     def close(self) -> None:
         """Waits for the last upload."""
         self._pool.shutdown()
+        if self._sending is not None:
+            # A bug in there must not stay hidden.
+            self._sending.result()
 
 
 def _outdated(names: Iterable[str], newest: str) -> list[str]:

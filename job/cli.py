@@ -1,5 +1,6 @@
 """The `catsdogs` command: parses, calls one function, turns errors into exit codes."""
 
+import contextlib
 import functools
 import json
 import os
@@ -7,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -136,6 +137,12 @@ OPTIONS = [
         help="Whether the bucket stands in the path or in the host name of S3 requests.",
     ),
     option(
+        "--storage-timeout",
+        type=Duration(),
+        default="2m",
+        help="How long a storage that is away or fails is waited for.",
+    ),
+    option(
         "--log-format",
         type=click.Choice(["text", "json"]),
         default="text",
@@ -250,24 +257,33 @@ def demo(context: click.Context, /, archive: Path | None, directory: Path, log_f
     demonstration.demo(archive, directory, options, make_log(log_format), context.obj)
 
 
-def main(interruption: Interruption) -> None:
+def main(interruption: Interruption) -> NoReturn:
     """The process' exit code is one of `job.errors.EXIT_CODES`. `interruption` is installed already."""
+    code = _exit_code(interruption)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Not sys.exit: it waits for threads, and some may wait for a network that stalls; and while Python takes itself
+    # apart it minds no signal, so that one that comes then would make a failure of a run that is published.
+    os._exit(code)
+
+
+def _exit_code(interruption: Interruption) -> int:
     try:
         catsdogs.main(obj=interruption, standalone_mode=False)
     except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
+        return end.exit_code
     except click.ClickException as error:
         # Click's own form: usage, then the error.
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except JobError as error:
         if sys.stdout.isatty():
             click.echo(Terminal.ERASED, nl=False)
         click.echo(f"catsdogs: {error}", err=True)
-        sys.stdout.flush()
-        # Not sys.exit, which waits for threads, and some may wait for a network that stalls.
-        os._exit(error.exit_code)
+        return error.exit_code
     except Exception:
         traceback.print_exc()
         click.echo("catsdogs: this is a bug; please report it with the lines above", err=True)
-        sys.exit(1)
+        return 1
+    return 0

@@ -7,15 +7,18 @@ retry may cure from one that it cannot. `EXIT_CODES` is the table; the README an
 import re
 from typing import ClassVar
 
-_PASSWORD = re.compile(r"(://)[^/\s@]+(@)")
-_QUERY = re.compile(r"(://[^\s?]*\?)[^\s'\"]+()")
+_CREDENTIALS = re.compile(
+    r"""(?<=://)[^/\s@]+(?=@)       # user:password@ of an address
+    |(?<=:)[^/:\s@]+(?=@)          # the same without its scheme
+    |(?<=\?)[^\s'"?]*=[^\s'"]+    # a query, such as a presigned address has
+    """,
+    re.VERBOSE,
+)
 
 
 def masked(text: str) -> str:
     """The text without the credentials that an address may carry: a user's password, a presigned query."""
-    for pattern in (_PASSWORD, _QUERY):
-        text = pattern.sub(r"\1***\2", text)
-    return text
+    return _CREDENTIALS.sub("***", text)
 
 
 class JobError(Exception):
@@ -41,6 +44,13 @@ class BadData(JobError):
 
 class NotFound(BadData):
     """No such bucket, object or file. Callers for whom absence is an answer catch it."""
+
+
+class Changed(BadData):
+    """The object at `uri` is no longer the one that was begun with."""
+
+    def __init__(self, uri: str):
+        super().__init__(f"{uri}: changed while it was read; run again when it is complete")
 
 
 class Unavailable(JobError):

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import string
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ EVENTS = {
     "archive": "archive {uri}: {size!b}, {cats:,} cats and {dogs:,} dogs",
     "passed-over": "passed over {count:,} members of the archive that are no labelled images: {examples}",
     "unpacking": "unpacking {member}: {done!b} of {total!b}",
+    "unpacking-again": "unpacking {member} again: {reason}",
+    "unpacked-damaged": "{path} is damaged and is unpacked again",
     "unpacked": "unpacked {member}: {size!b} in {seconds!t}",
     "split-reused": "split {directory} is complete and verified: {images:,} images, checked in {seconds!t}",
     "split-damaged": "split {directory}: {count} files are missing or damaged and are fetched again, first {first}",
@@ -45,6 +48,7 @@ EVENTS = {
     "evaluated": "test accuracy {accuracy!p} on {images:,} images ({correct:,} right), test loss {loss:.4f}",
     "uploading": "uploading: {done} of {total} artifacts",
     "published": "published {artifacts} artifacts, {size!b}, each verified, at {uri}",
+    "waiting": "waiting for storage, {left!t} at most: {reason}",
     "failed": "ended with exit code {exit_code}: {error}",
     "demo": "{text}",
 }
@@ -165,9 +169,10 @@ class Terminal(TextLines):
 
 
 class Log:
-    """Says each event to every sink. Used from one thread."""
+    """Says each event to every sink."""
 
     def __init__(self, sinks: Iterable[Sink]):
+        self._lock = threading.Lock()
         self._last_shown = {sink: time.monotonic() for sink in sinks}
 
     @contextlib.contextmanager
@@ -191,7 +196,8 @@ class Log:
     def say(self, event: str, **data: Any) -> None:
         """`event` is a key of EVENTS, `data` fills its text."""
         now = time.monotonic()
-        for sink, last in self._last_shown.items():
-            if event not in PROGRESS or now - last >= sink.interval:
-                self._last_shown[sink] = now
-                sink.show(event, data)
+        with self._lock:
+            for sink, last in self._last_shown.items():
+                if event not in PROGRESS or now - last >= sink.interval:
+                    self._last_shown[sink] = now
+                    sink.show(event, data)

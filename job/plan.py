@@ -7,19 +7,23 @@ from job.archive import CLASSES, open_archive
 from job.events import size_text
 from job.settings import Settings
 from job.split import MARKER, SPLITS, assign, split_id
-from job.stores import open_store
+from job.stores import Access, open_store
 from job.zips import ranges
+
+MOST_PATIENCE = 10.0
+"""Seconds of waiting for a storage that fails: who asks sits before it."""
 
 
 def plan(settings: Settings) -> dict[str, Any]:
     """The plan as data. Raises what `run` would raise before it fetches anything."""
-    output = open_store(settings.result, settings.addressing_style)
+    access = Access(settings.addressing_style, min(settings.storage_timeout, MOST_PATIENCE))
+    output = open_store(settings.result, access)
     published = publish.is_published(output, settings.model_settings())
-    archive = open_archive(settings.archive, settings.addressing_style)
+    archive = open_archive(settings.archive, access)
     directory = settings.volume / "splits" / split_id(archive, settings.counts)
     steps = {name: -(-len(CLASSES) * count // settings.batch_size) for name, count in settings.counts._asdict().items()}
     if archive.packed is None:
-        places = assign({label: archive.numbers(label) for label in CLASSES}, settings.counts)
+        places = assign(archive.uri, {label: archive.numbers(label) for label in CLASSES}, settings.counts)
         members = [archive.images[image] for image in places]
         fetch: dict[str, Any] = {
             "images": len(members),

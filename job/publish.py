@@ -3,7 +3,7 @@
 RUN/run.json        put first, only if absent: whoever put it owns the run id
 RUN/lease.json      while a process publishes
 RUN/…               the other artifacts, each read back and compared
-RUN/manifest.json   every artifact's size and SHA-256; put last, only if absent
+RUN/manifest.json   every artifact's size and SHA-256; put last, only if absent, and read back as well
 """
 
 import contextlib
@@ -101,8 +101,7 @@ def publish(
             "artifacts": entries,
         }
         lease.renew(at_once=True)
-        if output.put_if(MANIFEST, as_json(document), None) is None and read(output, MANIFEST) != as_json(document):
-            raise lost(output)
+        _upload(output, MANIFEST, as_json(document), None)
         size = sum(entry["size"] for entry in entries)
         log.say("published", uri=output.uri(""), artifacts=len(entries), size=size)
     else:
@@ -137,12 +136,15 @@ def _upload_all(
     return sorted(entries, key=lambda entry: str(entry["name"]))
 
 
-def _upload(output: Store, name: str, path: Path, etag: str | None) -> dict[str, Any]:
-    """Puts the file where the object still is `etag`'s: a process that was thought dead writes nothing any more."""
-    with volume.failures(path):
-        entry = {"name": name, "size": path.stat().st_size, "sha256": volume.sha256(path)}
+def _upload(output: Store, name: str, source: Path | bytes, etag: str | None) -> dict[str, Any]:
+    """Puts it where the object still is `etag`'s: a process that was thought dead writes nothing any more."""
+    if isinstance(source, Path):
+        with volume.failures(source):
+            entry = {"name": name, "size": source.stat().st_size, "sha256": volume.sha256(source)}
+    else:
+        entry = {"name": name, "size": len(source), "sha256": hashlib.sha256(source).hexdigest()}
     for _ in range(ATTEMPTS):
-        new = output.put_if(name, path, etag)
+        new = output.put_if(name, source, etag)
         if _digest(output, name) == entry["sha256"]:
             return entry
         if new is None:
@@ -207,9 +209,10 @@ class LogUpload:
     def __init__(self, output: Store, log: Path, every: float = 30.0):
         """Uploads once at once, so that a store that refuses is found before the work. Raises what `put` raises."""
         self.output, self.log = output, log
-        present = {key: stat.etag for key, stat in output.list()}
-        self._etag = present.get(LOG)
-        self._ours = MANIFEST not in present
+        self._etag = {key: stat.etag for key, stat in output.list()}.get(LOG)
+        # Looked at after the etag, as a publisher does it the other way round: it takes the lease, then replaces the
+        # log that it finds. So a log that is here before the lease may be replaced, and one that came after it not.
+        self._ours = not {LEASE, MANIFEST} & {key for key, _ in output.list()}
         self._upload()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._repeat, args=(every,), name="log", daemon=True)

@@ -17,12 +17,12 @@ from job import __version__, publish, report, split, volume
 from job.archive import CLASSES, open_archive, unpack
 from job.batches import SHARE_OF_MEMORY, Generator, memory_limit
 from job.checkpoints import Checkpoints, Mirror, Progress
-from job.errors import Contradiction
+from job.errors import Contradiction, VolumeFailed
 from job.events import Log
 from job.interruption import Interruption
 from job.settings import Settings
 from job.split import Split
-from job.stores import Store, open_store
+from job.stores import Access, Store, open_store
 
 VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
@@ -61,7 +61,8 @@ def _opened(settings: Settings, log: Log, interruption: Interruption) -> Iterato
 
     Raises Contradiction if there is another run under its run id, on the volume or in the store.
     """
-    output = open_store(settings.result, settings.addressing_style)
+    access = _access(settings, log)
+    output = open_store(settings.result, access)
     if publish.is_published(output, settings.model_settings()):
         log.say("already-published", run_id=settings.run_id, uri=settings.result)
         yield None
@@ -84,15 +85,28 @@ def _opened(settings: Settings, log: Log, interruption: Interruption) -> Iterato
             epochs=settings.epochs,
             seed=settings.seed,
         )
-        yield Run(settings, output, upload, log, interruption)
+        yield Run(settings, access, output, upload, log, interruption)
+
+
+def _access(settings: Settings, log: Log) -> Access:
+    """How the run reaches its storage: what is waited for is said."""
+
+    def waiting(reason: str, left: float) -> None:
+        log.say("waiting", reason=reason, left=left)
+
+    return Access(settings.addressing_style, settings.storage_timeout, waiting)
 
 
 def _record(path: Path, facts: Mapping[str, Any]) -> None:
     """Writes down what the run began with. Raises Contradiction if it began with something else."""
-    with volume.failures(path):
-        if not path.exists():
-            volume.write(path, publish.as_json(facts))
-        recorded = json.loads(path.read_bytes())
+    found = volume.read(path)
+    if found is None:
+        volume.write(path, publish.as_json(facts))
+        return
+    try:
+        recorded = dict(json.loads(found))
+    except (ValueError, TypeError):
+        raise VolumeFailed(f"{path}: damaged; remove {path.parent}, and the run starts anew") from None
     for name, value in facts.items():
         if recorded.get(name) != value:
             raise Contradiction(
@@ -106,6 +120,7 @@ class Run:
     """One run at work: each part takes what the one before it made."""
 
     settings: Settings
+    access: Access
     output: Store
     log_upload: publish.LogUpload
     log: Log
@@ -113,7 +128,7 @@ class Run:
 
     def prepare(self) -> Split:
         settings, log = self.settings, self.log
-        archive = open_archive(settings.archive, settings.addressing_style)
+        archive = open_archive(settings.archive, self.access)
         archive = unpack(archive, settings.volume / "archive", log, self.interruption)
         cats, dogs = (len(archive.numbers(label)) for label in CLASSES)
         log.say("archive", uri=archive.uri, size=archive.identity["size"], cats=cats, dogs=dogs)
@@ -127,8 +142,8 @@ class Run:
     def prepared(self) -> Split:
         """What `prepare` left on the volume. Raises Contradiction if there is no complete split."""
         directory = self.settings.run_directory
-        with contextlib.suppress(FileNotFoundError):
-            split_id = json.loads((directory / "prepared.json").read_bytes())["archive contents"]
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            split_id = json.loads(volume.read(directory / "prepared.json") or b"")["archive contents"]
             found = split.load(self._split_directory(split_id), self.settings.counts, self.log)
             if found is not None:
                 return found
@@ -222,7 +237,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             mirror = None
             if settings.checkpoint_to == "bucket":
-                store = open_store(f"{settings.result}/{publish.CHECKPOINTS}", settings.addressing_style)
+                store = open_store(f"{settings.result}/{publish.CHECKPOINTS}", self.access)
                 mirror = stack.enter_context(contextlib.closing(Mirror(store)))
             return Training(
                 learner,

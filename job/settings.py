@@ -33,6 +33,7 @@ class Settings:
     checkpoint_every: float
     checkpoint_to: str
     addressing_style: str
+    storage_timeout: float
 
     @classmethod
     def of(cls, **options: Any) -> "Settings":
@@ -80,6 +81,7 @@ class Settings:
             "checkpoint_every",
             "checkpoint_to",
             "addressing_style",
+            "storage_timeout",
         )
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}
 

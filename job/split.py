@@ -72,12 +72,14 @@ def split_id(archive: Archive, counts: Counts) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def assign(numbers: Mapping[str, Sequence[int]], counts: Counts, broken: Iterable[Image] = ()) -> dict[Image, str]:
+def assign(
+    where: str, numbers: Mapping[str, Sequence[int]], counts: Counts, broken: Iterable[Image] = ()
+) -> dict[Image, str]:
     """Image → split, as in the seed recipe: per class the first numbers train, the next validate, the next test.
     A class's images come in the order of their places.
 
     The place of a number that is absent or broken is taken by the lowest number that no place belongs
-    to, so that one broken image moves no other. Raises BadData when a class has too few.
+    to, so that one broken image moves no other. Raises BadData, naming `where`, when a class has too few.
     """
     total = sum(counts)
     split_of_place = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
@@ -98,7 +100,8 @@ def assign(numbers: Mapping[str, Sequence[int]], counts: Counts, broken: Iterabl
             assigned[label, place if place in own else next(spare)] = split
     if short:
         raise BadData(
-            f"too few images: {'; '.join(short)}; lower --train-per-class, --validation-per-class or --test-per-class"
+            f"{where}: too few images: {'; '.join(short)};"
+            " lower --train-per-class, --validation-per-class or --test-per-class"
         )
     return assigned
 
@@ -120,12 +123,12 @@ def load(directory: Path, counts: Counts, log: Log) -> Split | None:
     """The split in `directory` if it is complete and each file's SHA-256 is right, else None."""
     began = time.monotonic()
     try:
-        document = json.loads((directory / MARKER).read_bytes())
+        document = json.loads(volume.read(directory / MARKER) or b"")
         images = [Record(**record) for record in document["images"]]
         if document["counts"] != counts._asdict():
             return None
         split = Split(directory, counts, document["archive"], images, document["quarantined"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     damaged = sorted(set(_files(directory)) - {record.path for record in images})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -160,7 +163,7 @@ def _build(archive: Archive, counts: Counts, directory: Path, log: Log, interrup
     done: dict[Image, Record] = {}
     fetched = moved = 0
     while True:
-        places = assign(numbers, counts, broken)
+        places = assign(archive.uri, numbers, counts, broken)
         paths = {image: path_of(image, split) for image, split in places.items()}
         # By path: a spare may have got another place, when one before it was found broken.
         members = {
@@ -207,7 +210,8 @@ def _check_and_write(data: bytes, path: Path) -> str | NotAPicture:
     try:
         decode(data)
     except NotAPicture as reason:
-        return reason
+        # A new one: that which was raised holds on to its frames, and with them to the data.
+        return NotAPicture(str(reason))
     # Not synced: split.json holds its digest, and is checked before the file is trusted.
     volume.write(path, data, durable=False)
     return hashlib.sha256(data).hexdigest()

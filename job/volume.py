@@ -97,6 +97,13 @@ def write(path: Path, data: bytes, durable: bool = True) -> None:
         file.write(data)
 
 
+def read(path: Path) -> bytes | None:
+    """The file's bytes, or None if there is no such file. Raises VolumeFailed."""
+    with failures(path), contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
+
+
 def sha256(path: Path) -> str:
     """Hex digest of the file's bytes. Raises OSError."""
     with path.open("rb") as file:

@@ -1,7 +1,9 @@
 """A zip wherever it lies: its directory, its members' byte ranges, and their checked bytes."""
 
+import contextlib
 import io
 import struct
+import threading
 import zipfile
 import zlib
 from collections import deque
@@ -10,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from job.errors import BadData
+from job.errors import BadData, Unavailable
 from job.interruption import Interruption
 from job.stores import Store
 
@@ -26,7 +28,14 @@ MAX_DIRECTORY = 16 << 20
 """Bytes; that of 25,000 images has a tenth of it. Python's objects for it take ten times as much."""
 MAX_MEMBER = 64 << 20
 """Bytes; no photograph of the archive has a hundredth of it."""
+LARGE = 4 << 20
+"""Bytes; of members above it, one at a time is inflated."""
+MAX_RATIO = 100
+"""Of an inner zip's size to what it takes packed; photographs hardly become smaller."""
+SURE_READS = 4
+"""How often bytes that no checksum covers are read until two reads agree."""
 
+_ONE_LARGE = threading.Lock()
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
 """Signature, …, length of the name, length of the extra field: what a zip repeats before each member."""
 
@@ -68,6 +77,20 @@ class Zip:
     def read(self, start: int, stop: int) -> bytes:
         return b"".join(self.stream(start, stop))
 
+    def read_surely(self, start: int, stop: int) -> bytes:
+        """For bytes without a checksum of their own: where one may change on its way, read until two reads agree.
+
+        Raises Unavailable if they never do.
+        """
+        data = self.read(start, stop)
+        if self.store.guarded:
+            return data
+        for _ in range(SURE_READS - 1):
+            before, data = data, self.read(start, stop)
+            if before == data:
+                return data
+        raise Unavailable(f"{self.store.uri(self.key)}: reads differently each time; check the network and the storage")
+
 
 class _Window(io.RawIOBase):
     """A Zip as the seekable file that zipfile wants."""
@@ -89,7 +112,7 @@ class _Window(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if len(buffer) > MAX_DIRECTORY:
             raise zipfile.BadZipFile(f"a directory of more than {MAX_DIRECTORY:,} bytes")
-        data = self.source.read(self.position, self.position + len(buffer)) if len(buffer) else b""
+        data = self.source.read_surely(self.position, self.position + len(buffer)) if len(buffer) else b""
         buffer[: len(data)] = data
         self.position += len(data)
         return len(data)
@@ -178,16 +201,20 @@ def _fetch_range(
     block = memoryview(source.read(start, group[-1].stop))
     results: list[tuple[Member, Result | Broken]] = []
     for member in group:
-        try:
+        # A zip of a few kB can ask for MAX_MEMBER sixteen times at once.
+        with _ONE_LARGE if member.size > LARGE else contextlib.nullcontext():
             try:
-                data = extract(member, block[member.start - start : member.stop - start])
-            except Broken:
-                # The damage may have happened on the way: ranged reads carry no checksum.
-                data = extract(member, memoryview(source.read(member.start, member.stop)))
-        except Broken as broken:
-            results.append((member, broken))
-        else:
-            results.append((member, handle(member, data)))
+                try:
+                    data = extract(member, block[member.start - start : member.stop - start])
+                except Broken:
+                    # The damage may have happened on the way: ranged reads carry no checksum.
+                    data = extract(member, memoryview(source.read(member.start, member.stop)))
+            except Broken as broken:
+                # A new one: that which was raised holds on to its frames, and with them to the bytes.
+                results.append((member, Broken(str(broken))))
+            else:
+                results.append((member, handle(member, data)))
+                del data
     return results
 
 
@@ -221,7 +248,7 @@ def extract(member: Member, raw: memoryview) -> bytes:
 def data_start(source: Zip, member: Member, where: str) -> int:
     """Where in the zip the member's data begin. Raises BadData."""
     try:
-        return member.start + _data_offset(source.read(member.start, member.start + _LOCAL_HEADER.size))
+        return member.start + _data_offset(source.read_surely(member.start, member.start + _LOCAL_HEADER.size))
     except Broken as reason:
         raise BadData(f"{where}: {member.name} is {reason}; get the archive anew") from None
 
@@ -236,24 +263,32 @@ def _data_offset(raw: bytes | memoryview) -> int:
 
 
 def inflate(source: Zip, packed: Member, write: Callable[[bytes], Any], where: str) -> Iterator[int]:
-    """Writes the member's file, range by range, and yields how many bytes are written. Raises BadData."""
+    """Writes the member's file, piece by piece, and yields how many bytes are written.
+
+    Raises Broken if its bytes are not what is promised, BadData if the promise itself is not to be believed.
+    """
+    if packed.size > MAX_RATIO * packed.packed:
+        raise BadData(f"{where}: claims {packed.size:,} bytes in {packed.packed:,}, as no photos do; check the archive")
+    wrong = "its size or CRC-32 is wrong"
     start = data_start(source, packed, where)
-    stop = min(start + packed.packed, source.size)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     crc = written = 0
-    for block in _read_ahead(source, start, stop):
-        try:
-            data = inflater.decompress(block, packed.size - written + 1)
-        except zlib.error as error:
-            raise BadData(f"{where} does not inflate ({error}); get the archive anew") from None
-        crc = zlib.crc32(data, crc)
-        written += len(data)
-        if written > packed.size:
-            break
-        write(data)
-        yield written
+    for block in _read_ahead(source, start, min(start + packed.packed, source.size)):
+        data = b""
+        while block or len(data) == MOST_AT_ONCE:
+            try:
+                data = inflater.decompress(block, MOST_AT_ONCE)
+            except zlib.error as error:
+                raise Broken(f"does not inflate: {error}") from None
+            block = inflater.unconsumed_tail
+            crc = zlib.crc32(data, crc)
+            written += len(data)
+            if written > packed.size:
+                raise Broken(wrong)
+            write(data)
+            yield written
     if written != packed.size or crc != packed.crc:
-        raise BadData(f"{where}: its size or CRC-32 is wrong; get the archive anew")
+        raise Broken(wrong)
 
 
 def _read_ahead(source: Zip, start: int, stop: int) -> Iterator[bytes]:

@@ -75,7 +75,6 @@ def test_two_runs_started_together(
     undisturbed.check(objects(seaweedfs, bucket, f"runs/{RUN_ID}/"), tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="a pod that starts replaces the log.jsonl that another has just verified")
 @pytest.mark.parametrize("in_flight", ["the model", "the manifest"])
 def test_second_publisher_waits_for_the_first(
     in_flight: str, undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path

@@ -107,6 +107,8 @@ def test_contradictions_are_refused_in_a_line(helm: Helm, setting: str, message:
         "training.trainPerClass=0",
         'checkpoint.every="often"',
         "checkpoint.every=0",
+        'storage.timeout="soon"',
+        "storage.timeout=0",
         'checkpoint.to="tape"',
         'logFormat="xml"',
         'image.repository=""',
@@ -240,6 +242,7 @@ BASES: dict[str, Any] = {
 OTHERS = {
     "archive.uri": "s3://other/train.zip",
     "checkpoint.every": "2m",
+    "storage.timeout": "3m",
     "checkpoint.to": "bucket",
     "cronJob.concurrencyPolicy": "Allow",
     "extraArgs": ["--seed=1"],

@@ -321,7 +321,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a deflated train.zip that does not inflate": (
         lambda: nested(DEFLATED).replace(zlib.compress(TRAIN_ZIP)[2:40], b"\xff" * 38),
-        "train.zip does not inflate",
+        "train.zip: does not inflate",
     ),
 }
 

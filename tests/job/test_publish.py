@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from job import lease, publish
+from job.bucket import Bucket
 from job.errors import BadData, Contradiction, Interrupted, JobError, NotFound, Refused, Unavailable, VolumeFailed
 from job.events import Log
 from job.interruption import Interruption
-from job.stores import CHUNK, Bucket, Folder, Store, open_store, read
+from job.stores import CHUNK, USUAL, Folder, Store, open_store, read
 from tests.servers import S3Server
 
 SETTINGS = {"recipe": "baseline", "seed": 7, "learning_rate": 1e-4}
@@ -47,7 +48,7 @@ def bucket_on(server: S3Server) -> Bucket:
             monkeypatch.delenv(name)
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        bucket = Bucket("test-publish", "", "auto")
+        bucket = Bucket("test-publish", "", USUAL)
         bucket.client.create_bucket(Bucket=bucket.bucket)
     return bucket
 
@@ -58,7 +59,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return Folder(tmp_path / "output")
     shared = bucket_on(request.getfixturevalue("seaweedfs"))
-    store = Bucket(shared.bucket, f"runs/{secrets.token_hex(6)}", "auto")
+    store = Bucket(shared.bucket, f"runs/{secrets.token_hex(6)}", USUAL)
     store.client = shared.client
     return store
 
@@ -245,7 +246,7 @@ def test_a_place_with_strangers_is_left_alone(output: Store, tmp_path: Path, str
 
 
 def test_a_bucket_that_is_not_there_is_a_contradiction(seaweedfs: S3Server) -> None:
-    output = Bucket("absent-bucket", "run", "auto")
+    output = Bucket("absent-bucket", "run", USUAL)
     output.client = bucket_on(seaweedfs).client
     with pytest.raises(Contradiction, match=r"^s3://absent-bucket: no such bucket"):
         publish.is_published(output, SETTINGS)

@@ -354,9 +354,13 @@ write    out/{run_id[0]}/: {", ".join(ARTIFACTS)}
 def test_help_answers_without_heavy_imports(command: list[str], tmp_path: Path) -> None:
     """TensorFlow takes seconds to import, numpy and boto3 tenths of one."""
     script = (
-        "import sys, job.__main__\n"
-        "try: job.__main__.start()\n"
-        "finally: print({'tensorflow', 'numpy', 'boto3', 'PIL'} & set(sys.modules), file=sys.stderr)"
+        "import os, sys, job.__main__\n"
+        "end = os._exit\n"
+        "def told(code):\n"
+        "    print({'tensorflow', 'numpy', 'boto3', 'PIL'} & set(sys.modules), file=sys.stderr, flush=True)\n"
+        "    end(code)\n"
+        "os._exit = told\n"
+        "job.__main__.start()"
     )
     process = subprocess.run(
         [sys.executable, "-c", script, *command, "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True

@@ -124,23 +124,23 @@ def test_places_belong_to_numbers_and_spares_stand_in(
     short = [label for label in LABELS if len(usable[label]) < len(places)]
     if short:
         with pytest.raises(BadData, match="too few images") as caught:
-            assign(numbers, counts, broken)
+            assign("a.zip", numbers, counts, broken)
         for label in LABELS:
             said = f"{len(places)} {label}s are wanted, {len(usable[label])} are usable"
             assert (said in str(caught.value)) == (label in short)
         return
 
-    assigned = assign(numbers, counts, broken)
+    assigned = assign("a.zip", numbers, counts, broken)
     for label in LABELS:
         spares = [number for number in usable[label] if number >= len(places)]
         holders = [place if place in usable[label] else spares.pop(0) for place in range(len(places))]
         assert [n for of, n in assigned if of == label] == holders
         assert [assigned[label, holder] for holder in holders] == places
-    assert assign(numbers, counts, sorted(broken, reverse=True)) == assigned
+    assert assign("a.zip", numbers, counts, sorted(broken, reverse=True)) == assigned
 
 
 def test_the_default_split_is_that_of_the_book() -> None:
-    assigned = assign(dict.fromkeys(LABELS, range(12_500)), Counts(1000, 500, 500))
+    assigned = assign("a.zip", dict.fromkeys(LABELS, range(12_500)), Counts(1000, 500, 500))
     assert len(assigned) == 4000
     for label in LABELS:
         assert [assigned[label, n] for n in (0, 999, 1000, 1499, 1500, 1999)] == [
@@ -149,7 +149,7 @@ def test_the_default_split_is_that_of_the_book() -> None:
 
 
 def test_all_25000_images_can_be_used() -> None:
-    assigned = assign(dict.fromkeys(LABELS, range(12_500)), Counts(10_000, 1_250, 1_250))
+    assigned = assign("a.zip", dict.fromkeys(LABELS, range(12_500)), Counts(10_000, 1_250, 1_250))
     assert len(assigned) == 25_000
 
 

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from job.bucket import Bucket
 from job.errors import BadData, Contradiction, JobError, NotFound, Refused, Unavailable, VolumeFailed
-from job.stores import CHUNK, Bucket, Folder, Store, open_store, read
+from job.stores import CHUNK, Access, Folder, Store, open_store, read
 from tests.servers import S3Server
 
 Use = Callable[[Store], object]
@@ -30,6 +31,7 @@ EVERY_USE: dict[str, Use] = {
     "put_if_absent": lambda store: store.put_if("key", b"data", None),
     "delete": lambda store: store.delete("key"),
 }
+IMPATIENT = Access(timeout=0)
 READING = ("stat", "stream")
 WRITING = ("put", "put_if_absent", "delete")
 
@@ -78,7 +80,7 @@ def client_of(server: S3Server) -> Any:
     """A store's own, but one for many tests, as it takes a tenth of a second to make."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         lead_to(server, monkeypatch)
-        return Bucket("any", "", "auto").client
+        return Bucket("any", "", IMPATIENT).client
 
 
 def opened(address: str, server: S3Server | None) -> Store:
@@ -279,7 +281,7 @@ class TestBucket:
         each_fails(subtests, store, NotFound, "^s3://absent-bucket: no such bucket", uses)
 
     def test_a_listing_of_many_pages_is_whole(self, weed: S3Server, bucket: str) -> None:
-        store = Bucket(bucket, "", "auto")
+        store = Bucket(bucket, "", IMPATIENT)
         store.client.meta.events.register(
             "provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 2}
         )
@@ -331,9 +333,8 @@ class TestBucket:
             closed.bind(("127.0.0.1", 0))
             endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        monkeypatch.setattr("job.stores.READ_ATTEMPTS", 1)
         match = f"^s3://bucket/.*{endpoint}.*check the endpoint"
-        each_fails(subtests, open_store("s3://bucket"), Unavailable, match)
+        each_fails(subtests, open_store("s3://bucket", IMPATIENT), Unavailable, match)
 
     @pytest.mark.parametrize(
         ("uri", "changes", "told"),
@@ -384,7 +385,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.headers["Range"], self.headers["If-Match"]))
         answers = self.server.answers
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        data = b""
+        data = self.server.body if answer.status == 200 else b""
         if answer.status == 206:
             start, last = map(int, re.findall(r"\d+", self.headers["Range"]))
             data = self.server.body[start : last + 1]
@@ -414,7 +415,7 @@ def serve_badly(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServeBadly]:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
         lead_to(S3Server(endpoint, "key", "secret"), monkeypatch)
-        monkeypatch.setattr("job.stores.random.uniform", lambda low, _: low)
+        monkeypatch.setattr("job.bucket.random.uniform", lambda low, _: low)
         return server
 
     yield start
@@ -431,29 +432,41 @@ class TestFaultyBucket:
         assert server.asked == [(f"bytes={start}-999999", '"etag"') for start in (10, 500_010, 500_010, 500_017)]
 
     def test_breaks_between_bytes_do_not_add_up(self, serve_badly: ServeBadly, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("job.stores.READ_ATTEMPTS", 2)
-        serve_badly(b"cats and dogs", Answer(most=1))
-        assert b"".join(open_store("s3://bucket").stream("key", 0, 13, '"etag"')) == b"cats and dogs"
+        """More time is waited between them than is waited without a byte."""
+        monkeypatch.setattr("job.bucket.random.uniform", lambda *_: 0.05)
+        serve_badly(b"cats and dogs", *[Answer(most=0), Answer(most=1)] * 13)
+        store = open_store("s3://bucket", Access(timeout=0.3))
+        assert b"".join(store.stream("key", 0, 13, '"etag"')) == b"cats and dogs"
 
-    def test_a_read_that_gives_no_more_bytes_is_given_up(
-        self, serve_badly: ServeBadly, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("job.stores.READ_ATTEMPTS", 3)
-        server = serve_badly(b"cats and dogs", Answer(most=4), Answer(most=0))
+    def test_a_read_that_gives_no_more_bytes_is_given_up(self, serve_badly: ServeBadly) -> None:
+        server, waited = serve_badly(b"cats and dogs", Answer(most=4), Answer(most=0)), []
+        access = Access(timeout=0.2, waiting=lambda reason, left: waited.append((reason, left)))
         with pytest.raises(Unavailable, match=r"^s3://bucket/key: breaks off at byte 4 .*try again later"):
-            list(open_store("s3://bucket").stream("key", 0, 13, '"etag"'))
-        assert len(server.asked) == 3
+            list(open_store("s3://bucket", access).stream("key", 0, 13, '"etag"'))
+        assert len(server.asked) > 2
+        # Said once, however often it was tried.
+        [(reason, left)] = waited
+        assert "breaks off at byte 4" in reason
+        assert 0 < left <= 0.2
+
+    def test_an_empty_answer_is_no_success(self, serve_badly: ServeBadly) -> None:
+        """Announced as complete: nothing tells that something is missing but the count."""
+        serve_badly(b"", Answer())
+        with pytest.raises(Unavailable, match=r"breaks off at byte 0 \(no more came\)"):
+            list(open_store("s3://bucket", IMPATIENT).stream("key", 0, 13, '"etag"'))
+
+    def test_a_server_that_knows_no_ranges(self, serve_badly: ServeBadly) -> None:
+        serve_badly(b"cats and dogs", Answer(200))
+        with pytest.raises(Contradiction, match=r"^s3://bucket/key: storage sends all of it"):
+            list(open_store("s3://bucket", IMPATIENT).stream("key", 5, 8, '"etag"'))
 
     def test_an_object_that_changes_between_two_parts_is_not_read_on(self, serve_badly: ServeBadly) -> None:
         serve_badly(b"cats and dogs", Answer(most=4), Answer(412))
         with pytest.raises(BadData, match=r"^s3://bucket/key: changed"):
             list(open_store("s3://bucket").stream("key", 0, 13, '"etag"'))
 
-    def test_an_answer_tells_the_kind_of_failure(
-        self, subtests: pytest.Subtests, serve_badly: ServeBadly, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("job.stores.READ_ATTEMPTS", 1)
-        server, store = serve_badly(b"", Answer()), open_store("s3://bucket")
+    def test_an_answer_tells_the_kind_of_failure(self, subtests: pytest.Subtests, serve_badly: ServeBadly) -> None:
+        server, store = serve_badly(b"", Answer()), open_store("s3://bucket", IMPATIENT)
         for status, kind in {
             400: Contradiction,
             401: Refused,

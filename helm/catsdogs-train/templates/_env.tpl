@@ -49,6 +49,8 @@
   value: {{ .checkpoint.to | default (ternary "volume" "bucket" (eq .volume.type "pvc")) }}
 - name: CATSDOGS_ADDRESSING_STYLE
   value: {{ .storage.addressingStyle }}
+- name: CATSDOGS_STORAGE_TIMEOUT
+  value: {{ include "catsdogs-train.text" .storage.timeout | quote }}
 - name: CATSDOGS_LOG_FORMAT
   value: {{ .logFormat }}
 {{- with .storage.endpoint }}
