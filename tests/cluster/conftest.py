@@ -1,4 +1,4 @@
-"""One cluster and one bucket for all tests; a namespace for each."""
+"""One cluster and one S3 server for all tests; a namespace and a bucket for each."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ import pytest
 from tests.cluster import cluster as clusters
 from tests.cluster.binaries import Missing
 from tests.cluster.cluster import Cluster, Own
-from tests.cluster.releases import Namespace, Storage, stored
+from tests.cluster.releases import Namespace, Storage
+from tests.cluster.storage import Relay
 from tests.helm import binaries
 from tests.helm.chart import Helm
 from tests.image.engine import NoEngine
@@ -45,8 +46,8 @@ def helm() -> Helm:
 
 @pytest.fixture(scope="session")
 def storage(cluster: Cluster, seaweedfs: S3Server, sample_archive: Path) -> Iterator[Storage]:
-    with stored(seaweedfs, cluster.address, sample_archive) as found:
-        yield found
+    with Relay(seaweedfs, cluster.address) as relay:
+        yield Storage(seaweedfs, relay, sample_archive)
 
 
 @pytest.fixture

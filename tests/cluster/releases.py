@@ -16,7 +16,7 @@ from tests.cluster.api import Api, Object, Refused
 from tests.cluster.cluster import Cluster
 from tests.cluster.storage import Relay
 from tests.helm.chart import CHART, Helm
-from tests.published import objects
+from tests.published import new_bucket, objects
 from tests.servers import S3Server
 
 TRAINING = {
@@ -32,28 +32,33 @@ FINISHED_SECONDS = 180
 
 @dataclass(frozen=True)
 class Storage:
-    """A bucket with an archive, as pods reach it."""
+    """An S3 server, and the way to it from the pods."""
 
     server: S3Server
     relay: Relay
-    bucket: str
+    archive: Path
+
+    def new_bucket(self) -> str:
+        """With the archive in it."""
+        return new_bucket(self.server, self.archive)
 
     def keys(self) -> dict[str, str]:
         return {"AWS_ACCESS_KEY_ID": self.server.access_key, "AWS_SECRET_ACCESS_KEY": self.server.secret_key}
 
-    def published(self, run: str) -> dict[str, bytes]:
-        return objects(self.server, self.bucket, f"runs/{run}/")
-
 
 @dataclass
 class Namespace:
-    """One that enforces the `restricted` Pod Security Standard, with the storage's Secret in it."""
+    """One that enforces the `restricted` Pod Security Standard, with the storage's Secret in it.
+
+    It has a bucket of its own: the same settings are the same run, which is published only once in a bucket.
+    """
 
     cluster: Cluster
     storage: Storage
     helm: Helm
     folder: Path
     name: str = field(default_factory=lambda: f"test-{secrets.token_hex(4)}")
+    bucket: str = ""
 
     @property
     def api(self) -> Api:
@@ -63,6 +68,7 @@ class Namespace:
         labels = {RESTRICTED: "restricted", "pod-security.kubernetes.io/enforce-version": "latest"}
         self.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.name, "labels": labels}})
         self.secret(SECRET, self.storage.keys())
+        self.bucket = self.storage.new_bucket()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +96,7 @@ class Namespace:
         """A values file: those that fit this cluster, and then each of `more`."""
         repository, _, tag = self.cluster.image.rpartition(":")
         merged: Object = {
-            "bucket": self.storage.bucket,
+            "bucket": self.bucket,
             "storage": {"endpoint": self.storage.relay.endpoint},
             "credentials": {"existingSecret": SECRET},
             "gpu": {"count": 0},
@@ -197,7 +203,11 @@ class Run:
     def succeed(self, seconds: float = FINISHED_SECONDS) -> dict[str, bytes]:
         """Waits for the end, which has to be good, and returns what was published."""
         assert self.finish(seconds) == "Complete", self.story()
-        return self.namespace.storage.published(self.name)
+        return self.published
+
+    @property
+    def published(self) -> dict[str, bytes]:
+        return objects(self.namespace.storage.server, self.namespace.bucket, f"runs/{self.name}/")
 
     def fail(self, seconds: float = FINISHED_SECONDS) -> str:
         """Waits for the end, which has to be bad, and returns the reason that the Job gives."""
@@ -231,10 +241,29 @@ class Run:
                 if said["event"] == event and data.items() <= said.items():
                     found.append(pod)
                     return True
+            assert not self.condition("Failed"), self.story()
+            assert not self.condition("Complete"), self.story()
             return False
 
         until(told, f"{self.name} says {event} {data}", seconds, self.story)
         return found[0]
+
+    @contextlib.contextmanager
+    def last_line(self) -> Iterator[list[str]]:
+        """The newest pod's last line, put into the list at the end of the block, though the pod be gone by then."""
+        found: list[str] = []
+        command: list[str | Path] = [
+            self.namespace.cluster.kubectl,
+            f"--namespace={self.namespace.name}",
+            "logs",
+            "--follow",
+            self.pod,
+        ]
+        environment = {**os.environ, "KUBECONFIG": str(self.namespace.cluster.kubeconfig)}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as following:
+            yield found
+            assert following.stdout is not None
+            found.extend(following.stdout.read().splitlines()[-1:])
 
     def last_words(self) -> str:
         """The newest pod's termination message."""
@@ -263,14 +292,3 @@ def _merged(values: Object, more: Object) -> Object:
         old = merged.get(name)
         merged[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
-
-
-@contextlib.contextmanager
-def stored(server: S3Server, address: str, archive: Path) -> Iterator[Storage]:
-    """A new bucket on the server with the archive in it, which pods reach at the address."""
-    bucket = f"cluster-{secrets.token_hex(6)}"
-    client = server.client()
-    client.create_bucket(Bucket=bucket)
-    client.upload_file(str(archive), bucket, "datasets/dogs-vs-cats.zip")
-    with Relay(server, address) as relay:
-        yield Storage(server, relay, bucket)

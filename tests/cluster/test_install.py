@@ -18,7 +18,7 @@ def test_install_publishes_a_verified_run(namespace: Namespace, monkeypatch: pyt
     with monkeypatch.context() as patch:
         for name, value in namespace.storage.server.environment.items():
             patch.setenv(name, value)
-        publish.verify(open_store(f"s3://{namespace.storage.bucket}/runs/{run.name}"))
+        publish.verify(open_store(f"s3://{namespace.bucket}/runs/{run.name}"))
     assert run.ends == [(0, "Completed")]
     # As a user would read it.
     log = namespace.kubectl("logs", f"job/{run.name}")
