@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -24,7 +23,7 @@ from job import __version__
 from tests.cluster import binaries
 from tests.cluster.api import Api, Refused
 from tests.cluster.binaries import Missing, installed
-from tests.cluster.sandbox import CGROUP, INSIDE, OUTSIDE, SUBNET, Process, Sandbox, sandbox
+from tests.cluster.sandbox import CGROUP, INSIDE, OUTSIDE, SUBNET, Process, Sandbox, alone, sandbox
 from tests.cluster.volumes import provisioning
 from tests.image.engine import CACHE, Engine, base_image, engine
 
@@ -85,14 +84,14 @@ class Own:
                 self._room.run(*control, "tag", name, name.replace(BUILT, f"{IMAGE}:{__version__}"))
 
     def restart_kubelet(self) -> None:
-        self._restart("kubelet")
+        self._restart("kubelet", signal.SIGTERM)
         # It takes extended resources that no plugin of its own offers for leftovers.
         self._until("kubelet", self._is_ready)
         self._offer_gpus()
 
     def restart_api_server(self, away: float = 0) -> None:
-        """`away` is how many seconds nobody answers in between."""
-        self._restart("kube-apiserver", away)
+        """As after a crash, since it takes a minute over an orderly end. `away` seconds nobody answers in between."""
+        self._restart("kube-apiserver", signal.SIGKILL, away)
         self._until("kube-apiserver", self._answers)
 
     def logs(self) -> str:
@@ -102,8 +101,8 @@ class Own:
     def _start(self, name: str) -> None:
         self._running[name] = self._room.start(name, *_command(name, self._programs, self._folder))
 
-    def _restart(self, name: str, away: float = 0) -> None:
-        self._running[name].kill()
+    def _restart(self, name: str, number: signal.Signals, away: float = 0) -> None:
+        self._running[name].kill(number)
         time.sleep(away)
         self._start(name)
 
@@ -188,32 +187,16 @@ def _own() -> Iterator[Cluster]:
     _check_machine()
     programs = binaries.kubernetes()
     folder = CACHE / "cluster"
-    with _alone(CACHE / "cluster.lock") as hold:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
-        try:
-            with sandbox(folder, hold) as room:
-                own = Own(room, programs, folder)
-                own.start()
-                with engine() as found:
-                    found.build(BUILT, base_image(found))
-                    _build_pause(found, folder)
-                    own.load(found, BUILT, PAUSE)
-                volumes = folder / "lib/volumes"
-                with provisioning(own.api, NODE, volumes, Path("/var/lib/volumes")):
-                    kubectl = programs / "kubectl"
-                    yield Cluster(own.kubeconfig, own.api, kubectl, OUTSIDE, f"{IMAGE}:{__version__}", own)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[int]:
-    """Waits until no other cluster is there; the file descriptor keeps others waiting."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+    with alone(folder) as hold, sandbox(folder, hold) as room:
+        own = Own(room, programs, folder)
+        own.start()
+        with engine() as found:
+            found.build(BUILT, base_image(found))
+            _build_pause(found, folder)
+            own.load(found, BUILT, PAUSE)
+        with provisioning(own.api, NODE, folder / "lib/volumes", Path("/var/lib/volumes")):
+            kubectl = programs / "kubectl"
+            yield Cluster(own.kubeconfig, own.api, kubectl, OUTSIDE, f"{IMAGE}:{__version__}", own)
 
 
 def _check_machine() -> None:

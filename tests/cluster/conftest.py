@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import cluster as clusters
+from tests.cluster import sandbox
 from tests.cluster.binaries import Missing
 from tests.cluster.cluster import Cluster, Own
 from tests.cluster.releases import Namespace, Storage
@@ -22,6 +23,8 @@ def cluster() -> Iterator[Cluster]:
     try:
         with clusters.cluster() as found:
             yield found
+        if found.own is not None:
+            assert sandbox.remains() == []
     except (Missing, NoEngine) as reason:
         # So that a machine that should have a cluster cannot pass without one.
         if os.environ.get("CATSDOGS_TEST_ENGINE") == "required":

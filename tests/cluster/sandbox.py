@@ -5,7 +5,9 @@ made them, however it comes. Outside of them there is one end of a network cable
 """
 
 import contextlib
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -54,7 +56,7 @@ class Process:
     """What entered the sandbox for it, and ends when it does."""
     log: Path
 
-    def kill(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+    def kill(self, number: signal.Signals, timeout: float = 30) -> None:
         """Sends the signal and waits for the end."""
         for child in _children(self.outside.pid):
             with contextlib.suppress(ProcessLookupError):
@@ -70,6 +72,7 @@ class Sandbox:
 
     def __init__(self, folder: Path, pid: int):
         self.folder = folder
+        self.started: list[Process] = []
         self._enter = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--"]
 
     def run(self, *command: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -97,14 +100,33 @@ class Sandbox:
                 # Ctrl-C is for whoever waits for the cluster, not for the cluster.
                 start_new_session=True,
             )
-        return Process(name, outside, log)
+        process = Process(name, outside, log)
+        self.started.append(process)
+        return process
+
+
+@contextlib.contextmanager
+def alone(folder: Path, wait: bool = True) -> Iterator[int]:
+    """The right to the names above, and an empty folder that goes at the end. Somebody else's end is waited for.
+
+    The file descriptor is to be handed on to all that needs the right. Raises BlockingIOError instead of waiting.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        try:
+            yield file.fileno()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def sandbox(folder: Path, hold: int) -> Iterator[Sandbox]:
-    """`hold` is a file descriptor that stays open until the last process has ended, whatever becomes of ours."""
+    """`folder` and `hold` are what `alone` gives: the first process keeps the right as long as it lives."""
     for name in ("lib", "log", "tunables"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir()
     for name, value in TUNABLES.items():
         (folder / "tunables" / name.replace("/", "+")).write_text(f"{value}\n")
     subprocess.run(["ip", "link", "delete", CABLE], capture_output=True)
@@ -116,19 +138,32 @@ def sandbox(folder: Path, hold: int) -> Iterator[Sandbox]:
         pass_fds=[hold],
         start_new_session=True,
     ) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
         try:
-            assert first.stdout is not None
             if first.stdout.readline() != b"ready\n":
                 raise RuntimeError("the namespaces could not be made; see above")
             [pid] = _children(first.pid)
             _connect(pid)
             _make_cgroups()
-            yield Sandbox(folder, pid)
+            room = Sandbox(folder, pid)
+            try:
+                yield room
+            finally:
+                first.stdin.close()
+                for process in room.started:
+                    process.outside.wait()
         finally:
-            assert first.stdin is not None
             first.stdin.close()
             first.wait()
+            subprocess.run(["ip", "link", "delete", CABLE], capture_output=True)
             _remove_cgroups()
+
+
+def remains() -> list[str]:
+    """What there still is outside."""
+    cable = Path("/sys/class/net") / CABLE
+    return [str(path) for path in (cable, *_cgroups()) if path.exists()]
 
 
 def _connect(pid: int) -> None:
