@@ -163,14 +163,14 @@ def test_volume_is_lost(
 ) -> None:
     """Killed, and the volume gone: it goes on from the checkpoints in the bucket, while they are whole.
 
-    That the storage holds one of them back holds up no training.
+    That the storage takes no more of them from the third on holds up no training.
     """
     volume, kept = tmp_path / "volume", f"runs/{RUN_ID}/checkpoint/"
     # Checkpoints after an epoch alone, as others may follow each other faster than they are uploaded.
     more = ("--checkpoint-to=bucket", "--checkpoint-every=1h")
     arguments = undisturbed.arguments(bucket, volume, *more)
     with (
-        Proxy(seaweedfs, Fault("hold", "PUT", "*.npz", first=3)) as proxy,
+        Proxy(seaweedfs, Fault("hold", "PUT", "*.npz", first=3, count=math.inf)) as proxy,
         Job("run", *arguments, env=proxy.environment, directory=tmp_path) as job,
     ):
         proxy.reached(proxy.plan[0])

@@ -114,8 +114,8 @@ def test_what_is_done_is_saved(undisturbed: Undisturbed, seaweedfs: S3Server, bu
         assert job.wait() == INTERRUPTED, job.stderr
     [saved] = (volume / "work" / RUN_ID / "checkpoint").glob("*.npz")
     epoch, step = map(int, saved.stem.split("-"))
-    assert epoch == 0
-    assert step > 0
+    # The signal came while the first step was compiled.
+    assert (epoch, step) in ((0, 1), (0, 2))
     resumed = undisturbed.finish(seaweedfs, bucket, volume, tmp_path, more).until("resumed")
     assert (resumed["epoch"], resumed["step"]) == (1, step)
 
