@@ -1,0 +1,91 @@
+"""An API server for each test, and the real command in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.k8s.api import Api
+
+
+class Plugin(Protocol):
+    """`kubectl-catsdogs`, with an environment of nothing but PATH, HOME, PYTHONPATH, KUBECONFIG and `env`."""
+
+    def __call__(
+        self, *args: str | Path, env: dict[str, str] | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Returns whatever the exit code. Raises subprocess.TimeoutExpired after `timeout` seconds."""
+
+
+class Starter(Protocol):
+    def __call__(self, *args: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """The same, still running; ended with the test at the latest."""
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    server = Api()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def kubeconfig(api: Api, tmp_path: Path) -> Path:
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(api.kubeconfig()))
+    return path
+
+
+def _environment(kubeconfig: Path, env: dict[str, str] | None) -> dict[str, str]:
+    clean = {"PATH": os.environ["PATH"], "HOME": str(kubeconfig.parent), "PYTHONPATH": str(REPOSITORY)}
+    return clean | {"KUBECONFIG": str(kubeconfig)} | (env or {})
+
+
+@pytest.fixture
+def plugin(kubeconfig: Path) -> Plugin:
+    """Runs the command as a user would, in the folder of `kubeconfig`."""
+
+    def run(
+        *args: str | Path, env: dict[str, str] | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "k8s", *map(str, args)],
+            env=_environment(kubeconfig, env),
+            cwd=kubeconfig.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start_plugin(kubeconfig: Path) -> Iterator[Starter]:
+    """Starts the command, with pipes for its output."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "k8s", *map(str, args)],
+            env=_environment(kubeconfig, env),
+            cwd=kubeconfig.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
