@@ -92,13 +92,10 @@ class Namespace:
         encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
         self.api("POST", self.path("secrets"), {"metadata": {"name": name}, "data": encoded})
 
-    def values(self, name: str, *more: Object) -> Path:
-        """A values file: those that fit this cluster, and then each of `more`."""
+    def small(self) -> Object:
+        """Values for a run of seconds, of this cluster's image, without a GPU."""
         repository, _, tag = self.cluster.image.rpartition(":")
-        merged: Object = {
-            "bucket": self.bucket,
-            "storage": {"endpoint": self.storage.relay.endpoint},
-            "credentials": {"existingSecret": SECRET},
+        return {
             "gpu": {"count": 0},
             "image": {"repository": repository, "tag": tag},
             "resources": RESOURCES,
@@ -106,6 +103,15 @@ class Namespace:
             "volume": {"size": "1Gi"},
             "training": TRAINING,
             "logFormat": "json",
+        }
+
+    def values(self, name: str, *more: Object) -> Path:
+        """A values file: those of a small run between the bucket and itself, and then each of `more`."""
+        merged: Object = {
+            "bucket": self.bucket,
+            "storage": {"endpoint": self.storage.relay.endpoint},
+            "credentials": {"existingSecret": SECRET},
+            **self.small(),
         }
         for values in more:
             merged = _merged(merged, values)

@@ -18,6 +18,8 @@ from pathlib import Path
 CGROUP = "catsdogs-test"
 CABLE = "catsdogs-test"
 """The network interface on this machine's side; the kernel allows 15 characters."""
+LOCK = Path("/tmp/catsdogs-test.lock")
+"""The same for all users' caches, as the names are."""
 SUBNET = "198.18.77.0/24"
 """Of the range that RFC 2544 reserves for tests on closed networks."""
 INSIDE, OUTSIDE = "198.18.77.1", "198.18.77.2"
@@ -112,7 +114,7 @@ def alone(folder: Path, wait: bool = True) -> Iterator[int]:
     The file descriptor is to be handed on to all that needs the right. Raises BlockingIOError instead of waiting.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("wb") as file:
+    with LOCK.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)

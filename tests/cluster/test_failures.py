@@ -69,7 +69,7 @@ def unschedulable(run: Run) -> str:
 
 def test_no_gpu_left(namespace: Namespace) -> None:
     """The run waits until the GPU is free. Then it fails, since what the node offers here is only a number."""
-    holder = namespace.install("holder", gpu(1), {"diagnosticMode": True})
+    holder = namespace.install("holder", gpu(1), {"diagnosticMode": True, "job": {"terminationGracePeriodSeconds": 1}})
     until(lambda: holder.run.pods[-1]["status"]["phase"] == "Running", "the GPU is taken", 60, holder.run.story)
     run = namespace.install("waiting", gpu(1)).run
     until(lambda: f"Insufficient {GPU}" in unschedulable(run), "the scheduler says why", 30, run.story)

@@ -1,5 +1,6 @@
 """The commands of both READMEs, as they are written there, but for what stands for the reader's own."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.releases import SECRET, Namespace, Release
+from tests.cluster.releases import SECRET, Namespace, Release, until
 from tests.conftest import REPOSITORY
 from tests.helm.chart import CHART
 from tests.published import check_manifest
@@ -29,8 +30,9 @@ class Reader:
 
     def __init__(self, namespace: Namespace, folder: Path):
         self._namespace = namespace
-        # What a reader has and the tests' node has not, a GPU and an hour, and where the image is.
-        self._values = namespace.values("reader", {"bucket": None, "storage": None, "credentials": None})
+        # A reader has a GPU, an hour, and an image of their own.
+        self._values = folder / "values.json"
+        self._values.write_text(json.dumps(namespace.small()))
         config = yaml.safe_load(namespace.cluster.kubeconfig.read_text())
         for entry in config["contexts"]:
             entry["context"]["namespace"] = namespace.name
@@ -75,10 +77,11 @@ def test_chart_readme(namespace: Namespace, tmp_path: Path) -> None:
             "https://s3.example.com": namespace.storage.relay.endpoint,
         },
     )
-    # The line that follows the log is there, and waits for the pod that has only just been made.
     [printed] = [line.strip() for line in told.splitlines() if "kubectl logs" in line]
     assert printed.replace(f" -n {namespace.name}", "") == follow.strip().replace(f"{NAME}-…", release.jobs[0])
-    assert "published 9 artifacts" in reader.runs(printed)
+    # kubectl waits until there is a pod, whatever the option's name says, and not until its container has started.
+    until(lambda: release.run.pods[-1]["status"]["phase"] != "Pending", "the pod starts", 60, release.run.story)
+    assert "published" in reader.runs(printed).splitlines()[-1]
     check_manifest(release.run.succeed())
     assert f"s3://{bucket}/runs/{release.jobs[0]}/" in told
     assert "Succeeded" in reader.runs("helm test catsdogs-train")
