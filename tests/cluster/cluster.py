@@ -4,9 +4,7 @@
 """
 
 import contextlib
-import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -17,33 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import urllib3
-import yaml
 
 from job import __version__
-from tests.cluster import binaries
+from tests.cluster import binaries, parts
 from tests.cluster.api import Api, Refused
 from tests.cluster.binaries import Missing, installed
-from tests.cluster.sandbox import CGROUP, INSIDE, OUTSIDE, SUBNET, Process, Sandbox, alone, sandbox
+from tests.cluster.parts import CNI, NODE, PAUSE, SOCKET
+from tests.cluster.sandbox import OUTSIDE, Process, Sandbox, alone, sandbox
 from tests.cluster.volumes import provisioning
 from tests.image.engine import CACHE, Engine, base_image, engine
 
-NODE = "catsdogs-test"
 GPU = "nvidia.com/gpu"
 GPUS = 1
 IMAGE = "catsdogs-train"
 BUILT = f"{IMAGE}:test"
-PAUSE = "catsdogs-pause:test"
-CNI = Path("/usr/lib/cni")
-SOCKET = "/run/containerd/containerd.sock"
 READY_SECONDS = 120
-
-USERS = {
-    "admin": ("admin", "system:masters"),
-    "controllers": ("system:kube-controller-manager", ""),
-    "scheduler": ("system:kube-scheduler", ""),
-    "kubelet": (f"system:node:{NODE}", "system:nodes"),
-}
-"""Kubeconfig → user and group. Each has a token of its own, and what RBAC gives it."""
 
 
 class Own:
@@ -59,14 +45,14 @@ class Own:
 
     def start(self) -> None:
         """All of it, up to a node that is ready. Raises RuntimeError with the end of the log that says why not."""
-        _write_identities(self._folder)
-        _write_settings(self._folder)
+        parts.write_identities(self._folder)
+        parts.write_settings(self._folder)
         for name in ("etcd", "containerd", "kube-apiserver"):
             self._start(name)
-        # Its certificate is its own authority, which it writes when it starts.
-        self._until("kube-apiserver", (self._folder / "certificates/apiserver.crt").exists)
-        for name in USERS:
-            _write_kubeconfig(self._folder, name)
+        # Its certificate is its own authority. It makes it when it starts, and the key last.
+        self._until("kube-apiserver", (self._folder / "certificates/apiserver.key").exists)
+        for name in parts.USERS:
+            parts.write_kubeconfig(self._folder, name)
         self.api = Api(self.kubeconfig)
         self._until("kube-apiserver", self._answers)
         for name in ("kube-controller-manager", "kube-scheduler", "kubelet"):
@@ -99,7 +85,7 @@ class Own:
         return "\n".join(f"== {name}\n{process.tail()}" for name, process in self._running.items())
 
     def _start(self, name: str) -> None:
-        self._running[name] = self._room.start(name, *_command(name, self._programs, self._folder))
+        self._running[name] = self._room.start(name, *parts.command(name, self._programs, self._folder))
 
     def _restart(self, name: str, number: signal.Signals, away: float = 0) -> None:
         self._running[name].kill(number)
@@ -213,147 +199,6 @@ def _check_machine() -> None:
         installed(program, package)
     if not (CNI / "bridge").exists():
         raise Missing(f"there is no {CNI}/bridge; on Debian: apt-get install containernetworking-plugins")
-
-
-def _write_identities(folder: Path) -> None:
-    """Tokens of the users, a key pair for service accounts, and the API server's certificate for kubelets.
-
-    That one vouches for itself: the kubelet trusts this certificate and no authority.
-    """
-    tokens = [f'{secrets.token_hex(16)},{user},{name},"{group}"' for name, (user, group) in USERS.items()]
-    (folder / "tokens.csv").write_text("\n".join(tokens) + "\n")
-    key, public = folder / "accounts.key", folder / "accounts.pub"
-    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
-    subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
-    client: list[str | Path] = [
-        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj",
-        "/O=system:masters/CN=kube-apiserver", "-addext", "extendedKeyUsage=clientAuth",
-    ]  # fmt: skip
-    files: list[str | Path] = ["-keyout", folder / "client.key", "-out", folder / "client.crt"]
-    subprocess.run([*client, *files], check=True, capture_output=True)
-
-
-def _write_kubeconfig(folder: Path, name: str) -> None:
-    lines = (folder / "tokens.csv").read_text().splitlines()
-    token = next(line.split(",")[0] for line in lines if line.split(",")[2] == name)
-    server = {
-        "server": f"https://{INSIDE}:6443",
-        "certificate-authority": str(folder / "certificates/apiserver.crt"),
-    }
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "test", "cluster": server}],
-        "users": [{"name": name, "user": {"token": token}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
-        "current-context": "test",
-    }
-    path = folder / name
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(document))
-
-
-def _write_settings(folder: Path) -> None:
-    (folder / "resolv.conf").write_text("")
-    network = {
-        "cniVersion": "1.0.0",
-        "name": "pods",
-        "plugins": [
-            {
-                "type": "bridge",
-                "bridge": "cni0",
-                "ipam": {
-                    "type": "host-local",
-                    "ranges": [[{"subnet": SUBNET, "rangeStart": SUBNET.replace(".0/24", ".10"), "gateway": INSIDE}]],
-                },
-            }
-        ],
-    }
-    (folder / "network").mkdir()
-    (folder / "network/pods.conflist").write_text(json.dumps(network))
-    (folder / "containerd.toml").write_text(
-        f"""version = 2
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{PAUSE}"
-# Not every root may make a process less likely to be killed than itself: that takes CAP_SYS_RESOURCE.
-restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{CNI}"
-conf_dir = "{folder}/network"
-"""
-    )
-    kubelet = {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "authentication": {
-            "anonymous": {"enabled": False},
-            "webhook": {"enabled": False},
-            "x509": {"clientCAFile": str(folder / "client.crt")},
-        },
-        "authorization": {"mode": "Webhook"},
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{CGROUP}",
-        "containerRuntimeEndpoint": f"unix://{SOCKET}",
-        "enforceNodeAllocatable": [],
-        "failSwapOn": False,
-        "failCgroupV1": False,
-        "makeIPTablesUtilChains": False,
-        # The machine's disk and images are not this cluster's business.
-        "evictionHard": {"memory.available": "100Mi"},
-        "imageGCHighThresholdPercent": 100,
-        # Nobody answers there, and says so at once.
-        "clusterDNS": [INSIDE],
-        "resolvConf": str(folder / "resolv.conf"),
-        "volumePluginDir": "/var/lib/kubelet/plugins",
-    }
-    (folder / "kubelet.yaml").write_text(yaml.safe_dump(kubelet))
-
-
-def _command(name: str, programs: Path, folder: Path) -> list[str | Path]:
-    match name:
-        case "etcd":
-            return [installed("etcd", "etcd-server"), "--data-dir=/var/lib/etcd"]
-        case "containerd":
-            return [installed("containerd", "containerd"), "--config", folder / "containerd.toml"]
-        case "kube-apiserver":
-            return [
-                programs / name,
-                f"--bind-address={INSIDE}",
-                f"--advertise-address={INSIDE}",
-                f"--cert-dir={folder}/certificates",
-                "--etcd-servers=http://127.0.0.1:2379",
-                f"--token-auth-file={folder}/tokens.csv",
-                "--authorization-mode=Node,RBAC",
-                "--enable-admission-plugins=NodeRestriction",
-                "--service-account-issuer=https://kubernetes.test",
-                f"--service-account-signing-key-file={folder}/accounts.key",
-                f"--service-account-key-file={folder}/accounts.pub",
-                "--service-cluster-ip-range=198.18.78.0/24",
-                f"--kubelet-client-certificate={folder}/client.crt",
-                f"--kubelet-client-key={folder}/client.key",
-                "--kubelet-preferred-address-types=InternalIP",
-            ]
-        case "kube-controller-manager":
-            return [
-                programs / name,
-                f"--kubeconfig={folder}/controllers",
-                "--use-service-account-credentials",
-                f"--service-account-private-key-file={folder}/accounts.key",
-                f"--root-ca-file={folder}/certificates/apiserver.crt",
-                "--leader-elect=false",
-                "--secure-port=0",
-            ]
-        case "kube-scheduler":
-            return [programs / name, f"--kubeconfig={folder}/scheduler", "--leader-elect=false", "--secure-port=0"]
-        case "kubelet":
-            return [
-                programs / name,
-                f"--config={folder}/kubelet.yaml",
-                f"--kubeconfig={folder}/kubelet",
-                f"--hostname-override={NODE}",
-                f"--node-ip={INSIDE}",
-            ]
-    raise AssertionError(name)
 
 
 def _build_pause(found: Engine, folder: Path) -> None:
