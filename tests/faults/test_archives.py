@@ -42,7 +42,9 @@ class Prepared:
     def __init__(self, archive: Path, directory: Path):
         self.directory, self.archive, self.volume = directory, archive, directory / "volume"
         arguments = (f"--archive={archive}", "--output=output", "--volume=volume", "--log-format=json", *SPLIT)
-        with Job("prepare", *arguments, env={}, directory=directory) as self.job:
+        # No file may become larger, not even one that is removed again.
+        limited = ("prlimit", f"--fsize={DISK}")
+        with Job("prepare", *arguments, env={}, directory=directory, through=limited) as self.job:
             self.code = self.job.wait(60)
         assert self.job.peak_memory < MEMORY
         assert sum(path.stat().st_size for path in self.volume.rglob("*") if path.is_file()) < DISK
@@ -168,9 +170,14 @@ def bomb(count: int, name: str) -> Entry:
 
 
 def test_members_that_inflate_a_thousandfold(prepared: type[Prepared], tmp_path: Path) -> None:
-    """60 MB of zeros in 58 kB each: as they declare it, so that only the ratio tells them from photos."""
+    """60 MB of zeros in 58 kB each: as they declare it, so that only the ratio tells them from photos.
+
+    What lies between them makes a range of each, so that as many are read at once as there are workers.
+    """
     kernel = bomb(60_000_000, "kernel")
-    entries = [Entry(name, kernel.data, DEFLATED, size=kernel.size, crc=kernel.crc) for name in names()]
+    between = Entry("between", secrets.token_bytes(5_000))
+    bombs = [Entry(name, kernel.data, DEFLATED, size=kernel.size, crc=kernel.crc) for name in names()]
+    entries = [entry for bomb in bombs for entry in (bomb, between)]
     assert "too few images" in prepared(on(entries, tmp_path), tmp_path).refused()
 
 
