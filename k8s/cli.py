@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from k8s.errors import Failure
 
 if TYPE_CHECKING:
     from k8s.cluster import Cluster
+    from k8s.view import View
 
 INTERRUPTED = 130
 """As a shell reports it for those that SIGINT ends."""
@@ -100,6 +102,38 @@ def plugin(context: click.Context, /, **options: Any) -> None:
     context.obj = Target(**options)
 
 
+@plugin.command()
+@click.argument("release", required=False)
+@click.option("--timeout", type=Duration(), default="10m", show_default=True, help="How long to wait for the run.")
+@with_target
+def follow(target: Target, release: str | None, timeout: float) -> int:
+    """Follow a run, from the moment of install to its end. RELEASE may be a run, too.
+
+    Its log goes to standard output, what the cluster reports to standard error. The exit code is the job's own.
+    Ctrl-C stops following, and not the job.
+    """
+    from k8s.follow import follow
+
+    view = make_view()
+    try:
+        return follow(target.connect(), release, view, timeout)
+    except KeyboardInterrupt:
+        view.close()
+        again = shlex.join(["kubectl", "catsdogs", *sys.argv[1:]])
+        view.report(f"no longer following; the run goes on, and so does this: {again}")
+        return INTERRUPTED
+    except Failure:
+        view.close()
+        raise
+
+
+def make_view() -> "View":
+    from k8s.view import LiveView, View
+
+    live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return LiveView() if live else View()
+
+
 def start() -> NoReturn:
     """The process' exit code is the command's."""
     code = _exit_code()
@@ -107,7 +141,6 @@ def start() -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        # Nobody reads on, as after `| head`.
         code = 141
     # Not sys.exit, which waits for threads: some may wait for a server that is silent.
     os._exit(code)
@@ -123,7 +156,8 @@ def _exit_code() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
+    except SystemExit:
+        # So click answers a pipe that nobody reads on, as after `| head`.
         return 141
     except Failure as failure:
         click.echo(f"kubectl catsdogs: {failure}", err=True)

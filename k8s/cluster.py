@@ -63,7 +63,8 @@ class Cluster:
         self.patience = patience
         """Seconds for which a server is waited for that has answered before."""
         self.on_wait: Callable[[str], None] = lambda reason: None
-        """Is told, once for each wait, why there is one; from whatever thread waits."""
+        """Is told, once for each time that the server is away, why there is a wait; from whatever thread waits."""
+        self._told = False
         self._welcome = False
         """Whether the server has answered, and not with 401."""
 
@@ -211,7 +212,7 @@ class Cluster:
         """An answer that is no failure; its body too is there if it is asked for as a `whole`."""
         began = time.monotonic()
         pause = 0.1
-        told = refused = lost = False
+        refused = lost = False
         while True:
             failure: Failure
             asked_pause = 0.0
@@ -225,7 +226,7 @@ class Cluster:
                 lost = True
             else:
                 if response.status < 300:
-                    self._welcome = True
+                    self._welcome, self._told = True, False
                     return response
                 failure = _failure(response.status, _message(response, text))
                 if response.status == 401 and (self._welcome or not refused):
@@ -245,8 +246,8 @@ class Cluster:
                 self.patience if self._welcome else min(FIRST_ANSWER, self.patience)
             ):
                 raise failure
-            if waited > 1 and not told:
-                told = True
+            if waited + max(pause, asked_pause) > 1 and not self._told:
+                self._told = True
                 self.on_wait(str(failure))
             time.sleep(max(pause * random.uniform(0.7, 1.3), asked_pause))
             pause = min(pause * 2, SLOWEST)

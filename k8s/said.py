@@ -1,0 +1,142 @@
+"""What the job said: its log lines, in text or JSON, read back as events.
+
+Only those events that the plugin has a use for. A line that is none of them is just a line.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from k8s.contract import Object
+
+NUMBER = r"-?[0-9.]+|nan|inf"
+PATTERNS = {
+    "started": r"catsdogs \S+: run (?P<run_id>\S+), recipe (?P<recipe>\S+), (?P<epochs>\d+) epochs, seed \d+",
+    "already-published": r"run \S+ is already published at (?P<uri>\S+); nothing to do",
+    "fetching": r"fetching images: (?P<done>[\d,]+) of (?P<total>[\d,]+)",
+    "device": r"training on (?P<device>.+), \S+, \d+ replica\(s\)",
+    "resumed": r"resuming at epoch (?P<epoch>\d+)/(?P<epochs>\d+), step (?P<step>\d+)/(?P<steps>\d+), from .*",
+    "training": rf"epoch (?P<epoch>\d+)/(?P<epochs>\d+): step (?P<done>\d+)/(?P<total>\d+),"
+    rf" loss (?:{NUMBER}), accuracy (?P<accuracy>{NUMBER}) %, .* images/s",
+    "validating": r"epoch (?P<epoch>\d+)/(?P<epochs>\d+): validation step (?P<done>\d+)/(?P<total>\d+)",
+    "epoch": rf"epoch (?P<epoch>\d+)/(?P<epochs>\d+): loss (?:{NUMBER}), accuracy (?P<accuracy>{NUMBER}) %,"
+    rf" validation loss (?:{NUMBER}), validation accuracy (?P<val_accuracy>{NUMBER}) %,"
+    r" .*, .* images/s, (?P<remaining>.+) left",
+    "trained": rf"trained (?P<epochs>\d+) epochs in .+; best epoch (?P<best_epoch>\d+):"
+    rf" validation loss (?:{NUMBER}), validation accuracy (?P<val_accuracy>{NUMBER}) %",
+    "evaluating": r"evaluating: step (?P<done>\d+)/(?P<total>\d+)",
+    "evaluated": rf"test accuracy (?P<accuracy>{NUMBER}) % on .*",
+    "uploading": r"uploading: (?P<done>\d+) of (?P<total>\d+) artifacts",
+    "published": r"published \d+ artifacts, .+, each verified, at (?P<uri>\S+)",
+    "waiting": r"waiting for storage, (?P<left>.+) at most: (?P<reason>.*)",
+    "failed": r"ended with exit code (?P<exit_code>\d+): (?P<error>.*)",
+}
+_COMPILED = {event: re.compile(r"\d\d:\d\d:\d\d " + pattern) for event, pattern in PATTERNS.items()}
+PROGRESS = {"fetching", "training", "validating", "evaluating", "uploading"}
+SHARES = {"accuracy", "val_accuracy"}
+WHOLE = {"done", "total", "epoch", "epochs", "best_epoch", "step", "steps", "exit_code"}
+
+
+def event_of(line: str) -> tuple[str, Object] | None:
+    """The event and its data, of a line as the pod's log has it; None for any other line."""
+    if line.startswith("{"):
+        try:
+            data = json.loads(line)
+        except ValueError:
+            return None
+        event = data.get("event") if isinstance(data, dict) else None
+        return (event, data) if event in PATTERNS else None
+    for event, pattern in _COMPILED.items():
+        if found := pattern.fullmatch(line):
+            return event, {name: _value(name, value) for name, value in found.groupdict().items()}
+    return None
+
+
+def _value(name: str, text: str) -> Any:
+    if name in WHOLE:
+        return int(text.replace(",", ""))
+    if name in SHARES:
+        return float(text) / 100
+    if name == "remaining":
+        return _seconds(text)
+    return text
+
+
+def _seconds(text: str) -> float | None:
+    """'0.4 s', '1:15 min', '2:03 h' → seconds."""
+    number, _, unit = text.partition(" ")
+    try:
+        if unit == "s":
+            return float(number)
+        large, small = map(int, number.split(":"))
+    except ValueError:
+        return None
+    return (large * 60 + small) * {"min": 1.0, "h": 60.0}.get(unit, 1.0)
+
+
+@dataclass
+class Progress:
+    """How far a run has come, by what it has said so far."""
+
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    epoch: int = 0
+    """The epoch that is under way."""
+    epochs: int = 0
+    epochs_done: int = 0
+    accuracy: float | None = None
+    best: float | None = None
+    """Best validation accuracy."""
+    best_epoch: int | None = None
+    remaining: float | None = None
+    device: str | None = None
+    recipe: str | None = None
+    test_accuracy: float | None = None
+    published: str | None = None
+    """The address, once it is."""
+    waiting: str | None = None
+    """Why the job waits for its storage, while it does."""
+    failed: str | None = None
+
+    def take(self, line: str) -> str | None:
+        """Follows the line, and returns its event, if it is one."""
+        found = event_of(line)
+        if found is None:
+            return None
+        event, data = found
+        self.waiting = str(data.get("reason")) if event == "waiting" else None
+        if event in PROGRESS:
+            self.stage, self.done, self.total = event, data.get("done") or 0, data.get("total") or 0
+        self.epoch = data.get("epoch") or self.epoch
+        self.epochs = data.get("epochs") or self.epochs
+        match event:
+            case "started":
+                self.recipe = data.get("recipe")
+            case "device":
+                self.device = data.get("device")
+            case "resumed":
+                self.epochs_done = max(self.epochs_done, self.epoch - 1)
+            case "training":
+                self.accuracy = data.get("accuracy")
+            case "epoch":
+                self._end_epoch(data)
+            case "trained":
+                self.stage, self.epochs_done, self.remaining = "", self.epochs, None
+                self.best, self.best_epoch = data.get("val_accuracy"), data.get("best_epoch")
+            case "evaluated":
+                self.test_accuracy = data.get("accuracy")
+            case "published" | "already-published":
+                self.published = data.get("uri")
+            case "failed":
+                self.failed = str(data.get("error"))
+        return event
+
+    def _end_epoch(self, data: Object) -> None:
+        self.epochs_done = self.epoch
+        self.stage = ""
+        self.accuracy, self.remaining = data.get("accuracy"), data.get("remaining")
+        accuracy = data.get("val_accuracy")
+        if accuracy is not None and (self.best is None or accuracy > self.best):
+            self.best, self.best_epoch = accuracy, self.epoch
