@@ -18,6 +18,8 @@ SCRIPT = """
 import signal, sys
 from pathlib import Path
 from tests.cluster.sandbox import alone, sandbox
+# Whoever is started in the background of a script ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 with alone(folder) as hold, sandbox(folder, hold) as room:
     room.start("sleep", "bash", "-c", 'sleep 1000 & exec sleep 1001', sys.argv[2])
@@ -60,6 +62,7 @@ def test_nothing_runs_on(number: signal.Signals) -> None:
         assert maker.stdout.readline() == b"ready\n"
         until(lambda: {"sleep 1000 ", "sleep 1001 "} <= set(running(word)), "it is at work", 10)
         maker.send_signal(number)
+        maker.wait(60)
     until(lambda: running(word) == [], "all has ended", 10, lambda: str(running(word)))
     until(lambda: not (Path("/sys/class/net") / CABLE).exists(), "the cable is gone", 10)
     if number == signal.SIGINT:
