@@ -9,7 +9,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from job.settings import Settings
 from job.split import Split
 from job.stores import Access, Store, open_store
 
+MIRROR_PATIENCE = 10.0
+"""Seconds for which a storage that does not take a checkpoint is waited for."""
 VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
 
@@ -237,7 +239,9 @@ class Run:
         with contextlib.ExitStack() as stack:
             mirror = None
             if settings.checkpoint_to == "bucket":
-                store = open_store(f"{settings.result}/{publish.CHECKPOINTS}", self.access)
+                # Little patience: the next checkpoint is a better one, and a finished training need not wait for any.
+                access = replace(self.access, timeout=min(self.access.timeout, MIRROR_PATIENCE))
+                store = open_store(f"{settings.result}/{publish.CHECKPOINTS}", access)
                 mirror = stack.enter_context(contextlib.closing(Mirror(store)))
             return Training(
                 learner,
