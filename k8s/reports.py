@@ -19,38 +19,44 @@ WHO = {
     "attachdetach-controller": "volumes",
     "cluster-autoscaler": "autoscaler",
 }
-PLAIN: dict[str, str] = {
-    "Scheduled": "{name} goes to node {node}",
-    "FailedScheduling": "no node for {name} yet: {scheduling}",
-    "Pulling": "pulls image {image}",
-    "Pulled": "image {image} is there{took}",
-    "Started": "container of {name} started",
-    "Killing": "ends the container of {name}",
-    "SuccessfulCreate": "made pod {made}",
-    "SuccessfulDelete": "deleted pod {made}",
-    "FailedCreate": "cannot make a pod: {message}",
-    "Completed": "the Job is complete",
-    "Suspended": "the Job is suspended",
-    "Resumed": "the Job goes on",
-    "BackoffLimitExceeded": "gives up: too many attempts have failed",
-    "DeadlineExceeded": "gives up: the Job ran longer than allowed",
-    "PodFailurePolicy": "gives up, as no retry cures this: {message}",
-    "TaintManagerEviction": "evicts {name} from its node: {message}",
-    "Evicted": "evicts {name}: {message}",
-    "Preempted": "{name} makes room for a more important pod",
-    "NodeNotReady": "the node of {name} is not ready",
-    "TriggeredScaleUp": "adds a node for {name}",
-    "NotTriggerScaleUp": "adds no node for {name}: {message}",
-    "ProvisioningSucceeded": "volume {name} is there",
-    "ProvisioningFailed": "cannot make volume {name}: {message}",
-    "FailedMount": "cannot mount a volume of {name}: {message}",
-    "FailedAttachVolume": "cannot attach a volume of {name}: {message}",
-    "BackOff": "waits before it tries again: {message}",
-    "Failed": "{message}",
+PLAIN: dict[str, dict[str, str]] = {
+    "Pod": {
+        "Scheduled": "{name} goes to node {node}",
+        "FailedScheduling": "no node for {name} yet: {scheduling}",
+        "Pulling": "pulls image {image}",
+        "Pulled": "image {image} is there{took}",
+        "Started": "container of {name} started",
+        "Killing": "ends the container of {name}",
+        "TaintManagerEviction": "evicts {name} from its node: {message}",
+        "Evicted": "evicts {name}: {message}",
+        "Preempted": "{name} makes room for a more important pod",
+        "NodeNotReady": "the node of {name} is not ready",
+        "TriggeredScaleUp": "adds a node for {name}",
+        "NotTriggerScaleUp": "adds no node for {name}: {message}",
+        "FailedMount": "cannot mount a volume of {name}: {message}",
+        "FailedAttachVolume": "cannot attach a volume of {name}: {message}",
+        "BackOff": "waits before it tries again: {message}",
+        "Failed": "{message}",
+    },
+    "Job": {
+        "SuccessfulCreate": "made pod {made}",
+        "SuccessfulDelete": "deleted pod {made}",
+        "FailedCreate": "cannot make a pod: {message}",
+        "Completed": "the Job is complete",
+        "Suspended": "the Job is suspended",
+        "Resumed": "the Job goes on",
+        "BackoffLimitExceeded": "gives up: too many attempts have failed",
+        "DeadlineExceeded": "gives up: the Job ran longer than allowed",
+        "PodFailurePolicy": "gives up, as no retry cures this: {message}",
+    },
+    "PersistentVolumeClaim": {
+        "ProvisioningSucceeded": "volume {name} is there",
+        "ProvisioningFailed": "cannot make volume {name}: {message}",
+    },
 }
-"""An event's reason → its text. Others are told as reason and message."""
+"""Kind and reason of an event → its text. Others are told as reason and message."""
 QUIET = {"Created", "ExternalProvisioning", "Provisioning", "WaitForFirstConsumer", "WaitForPodScheduled"}
-"""Of no use to whoever waits for a run."""
+"""Reasons that are of no use to whoever waits for a run."""
 
 
 class Key(NamedTuple):
@@ -76,7 +82,8 @@ def report(event: Object) -> str | None:
         "took": _took(message),
         "scheduling": _scheduling(message),
     }
-    text = PLAIN[reason].format(**words) if reason in PLAIN else f"{reason}: {message}"
+    plain = PLAIN.get(str(dig(event, "involvedObject", "kind")), {}).get(reason)
+    text = plain.format(**words) if plain else f"{reason}: {message}"
     return f"{WHO.get(source, source)}: {text}"
 
 
@@ -109,10 +116,9 @@ def is_about(event: Object, job: Object) -> bool:
         return False
     if kind == "PersistentVolumeClaim" and name in _claims(job):
         return True
-    return (
-        kind in ("Pod", "PersistentVolumeClaim")
-        and re.fullmatch(f"{re.escape(ours)}-[a-z0-9]{{5}}(-.+)?", name) is not None
-    )
+    pod = re.escape(ours) + "-[a-z0-9]{5}"
+    known = {"Pod": pod, "PersistentVolumeClaim": f"{pod}-.+", "Workload": f"job-{re.escape(ours)}-.+"}
+    return re.fullmatch(known.get(str(kind), "(?!)"), name) is not None
 
 
 def of_suspended(job: Object) -> str | None:

@@ -29,7 +29,7 @@ PATTERNS = {
     "evaluated": rf"test accuracy (?P<accuracy>{NUMBER}) % on .*",
     "uploading": r"uploading: (?P<done>\d+) of (?P<total>\d+) artifacts",
     "published": r"published \d+ artifacts, .+, each verified, at (?P<uri>\S+)",
-    "waiting": r"waiting for storage, (?P<left>.+) at most: (?P<reason>.*)",
+    "waiting": r"waiting for storage, .+ at most: (?P<reason>.*)",
     "failed": r"ended with exit code (?P<exit_code>\d+): (?P<error>.*)",
 }
 _COMPILED = {event: re.compile(r"\d\d:\d\d:\d\d " + pattern) for event, pattern in PATTERNS.items()}
