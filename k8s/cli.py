@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from k8s.cluster import Cluster
     from k8s.view import View
 
+PROGRAM = "kubectl-catsdogs"
+VARIABLE = "_KUBECTL_CATSDOGS_COMPLETE"
+"""By which click's own shell completion is asked for."""
 INTERRUPTED = 130
 """As a shell reports it for those that SIGINT ends."""
 
@@ -148,7 +151,9 @@ def start() -> NoReturn:
 
 def _exit_code() -> int:
     try:
-        code = plugin.main(prog_name="kubectl catsdogs", standalone_mode=False)
+        # A shell completes a program; people call it as kubectl does.
+        name = PROGRAM if VARIABLE in os.environ else "kubectl catsdogs"
+        code = plugin.main(prog_name=name, complete_var=VARIABLE, standalone_mode=False)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
@@ -156,9 +161,9 @@ def _exit_code() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except SystemExit:
-        # So click answers a pipe that nobody reads on, as after `| head`.
-        return 141
+    except SystemExit as end:
+        # So click ends after a completion, and with 1 where nobody reads on, as after `| head`.
+        return 141 if end.code == 1 else int(end.code or 0)
     except Failure as failure:
         click.echo(f"kubectl catsdogs: {failure}", err=True)
         return failure.exit_code

@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.k8s import rbac
 from tests.k8s.api import Api
 
 
@@ -34,6 +35,8 @@ def api() -> Iterator[Api]:
     server.start()
     yield server
     server.stop()
+    beyond = {request[:4] for request in server.requests if not rbac.allows(request)}
+    assert not beyond, f"not allowed by docs/kubectl.md: {beyond}"
 
 
 @pytest.fixture

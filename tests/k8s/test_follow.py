@@ -6,17 +6,26 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.k8s import objects
+from tests.k8s import objects, rbac
 from tests.k8s.api import Api, Fault
 from tests.k8s.conftest import Plugin, Starter
 
+pytestmark = pytest.mark.usefixtures("a_viewer")
+
 SECONDS = 30
 """How long a test waits for what takes a moment."""
+
+
+@pytest.fixture
+def a_viewer(api: Api) -> Iterator[None]:
+    """No request of `follow` may need more than its own Role."""
+    yield
+    assert [request for request in api.requests if not rbac.allows(request, "catsdogs-viewer")] == []
 
 
 def until(met: Callable[[], object]) -> None:
