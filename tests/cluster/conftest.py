@@ -10,6 +10,7 @@ from tests.cluster import cluster as clusters
 from tests.cluster import sandbox
 from tests.cluster.binaries import Missing
 from tests.cluster.cluster import Cluster, Own
+from tests.cluster.plugin import Plugin
 from tests.cluster.releases import Namespace, Storage
 from tests.cluster.storage import Relay
 from tests.helm import binaries
@@ -57,3 +58,8 @@ def storage(cluster: Cluster, seaweedfs: S3Server, sample_archive: Path) -> Iter
 def namespace(cluster: Cluster, storage: Storage, helm: Helm, tmp_path: Path) -> Iterator[Namespace]:
     with Namespace(cluster, storage, helm, tmp_path) as found:
         yield found
+
+
+@pytest.fixture
+def plugin(namespace: Namespace, tmp_path: Path) -> Plugin:
+    return Plugin(namespace, tmp_path)

@@ -24,6 +24,14 @@ TRAINING = {
     "trainPerClass": 15, "validationPerClass": 4, "testPerClass": 4,
 }  # fmt: skip
 """A model of seconds."""
+LONG: Object = {
+    "training": {"epochs": 60},
+    # Every few steps, so that the pod is caught, and goes on, between two steps of an epoch.
+    "checkpoint": {"every": "0.1s"},
+    "job": {"backoffLimit": 0},
+}
+"""Values of a run that can be disturbed in mid-epoch. No failure is allowed to it: an interruption that counted would
+end it."""
 RESOURCES = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"cpu": 1, "memory": "2Gi"}}
 SECRET = "storage"
 RESTRICTED = "pod-security.kubernetes.io/enforce"

@@ -1,7 +1,4 @@
-"""What happens to pods, nodes and control planes, in the middle of an epoch: the run ends as if nothing had.
-
-No failure is allowed to these Jobs, so that an interruption that counted would end them.
-"""
+"""What happens to pods, nodes and control planes, in the middle of an epoch: the run ends as if nothing had."""
 
 import time
 from pathlib import Path
@@ -11,19 +8,13 @@ import pytest
 
 from tests.cluster.api import Object
 from tests.cluster.cluster import Cluster, Own
-from tests.cluster.releases import Namespace, Run, Storage, until
+from tests.cluster.releases import LONG, Namespace, Run, Storage, until
 from tests.helm.chart import Helm
 from tests.published import check_manifest, rows, weights
 
 pytestmark = pytest.mark.timeout(3600)
 
-EPOCHS = 60
-LONG: Object = {
-    "training": {"epochs": EPOCHS},
-    # Every few steps, so that the pod is caught, and goes on, between two steps of an epoch.
-    "checkpoint": {"every": "0.1s"},
-    "job": {"backoffLimit": 0},
-}
+EPOCHS = LONG["training"]["epochs"]
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 AWAY_SECONDS = 60
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.releases import Namespace, Release, Run, until
+from tests.cluster.releases import LONG, Namespace, Release, Run, until
 from tests.helm import binaries
 from tests.helm.chart import Helm
 from tests.published import check_manifest
@@ -10,7 +10,6 @@ from tests.published import check_manifest
 pytestmark = pytest.mark.timeout(3600)
 
 OTHER = {"training": {"seed": 1}}
-LONG = {"training": {"epochs": 60}}
 EPHEMERAL = {"events", "events.events.k8s.io"}
 
 
