@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job import volume
+from job.augmentation import Augmentation
 from job.errors import VolumeFailed
 from job.images import NotAPicture, decode
 
@@ -125,16 +126,17 @@ class Generator:
     batch_size: int
     seed: int
     shuffled: bool
+    augmentation: Augmentation | None = None
 
     @classmethod
     def of(
         cls, paths: Sequence[Path], *, batch_size: int, image_size: int, seed: int, shuffled: bool,
-        scratch: Path, most_bytes: int,
+        scratch: Path, most_bytes: int, augmentation: Augmentation | None = None,
     ) -> "Generator":  # fmt: skip
         """A generator over image files whose parent directories are their classes, as SPLIT/train/cats/cat.0.jpg."""
         classes = sorted({path.parent.name for path in paths})
         labels = np.array([classes.index(path.parent.name) for path in paths], np.float32)
-        return cls(Pixels(paths, image_size, scratch, most_bytes), labels, batch_size, seed, shuffled)
+        return cls(Pixels(paths, image_size, scratch, most_bytes), labels, batch_size, seed, shuffled, augmentation)
 
     def __len__(self) -> int:
         return -(-len(self.pixels) // self.batch_size)
@@ -148,7 +150,11 @@ class Generator:
     def batch(self, epoch: int, step: int, order: NDArray[np.intp] | None = None) -> Batch:
         """Batch `step` of `epoch`, both counted from 0. `order`, if given, spares making the epoch's order again."""
         indices = (self.order(epoch) if order is None else order)[step * self.batch_size :][: self.batch_size]
-        return Batch(np.multiply(self.pixels.take(indices), np.float32(1 / 255)), self.labels[indices])
+        images = self.pixels.take(indices)
+        if self.augmentation is not None:
+            for place, index in enumerate(indices):
+                images[place] = self.augmentation.applied(images[place], self.seed, epoch, int(index))
+        return Batch(np.multiply(images, np.float32(1 / 255)), self.labels[indices])
 
     def batches(self, epoch: int = 0, step: int = 0) -> Generating[Batch, None, None]:
         """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""

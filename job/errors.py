@@ -21,6 +21,11 @@ def masked(text: str) -> str:
     return _CREDENTIALS.sub("***", text)
 
 
+def printable(text: str) -> str:
+    """The text with what is not printable escaped: a name from outside cannot write a line of its own."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 class JobError(Exception):
     """A failure that is not a bug. Its text is one line: what failed, on what, and what to do about it.
 
@@ -32,8 +37,8 @@ class JobError(Exception):
     retry_helps: ClassVar[bool]
 
     def __init__(self, text: str):
-        # Names from archives are in it too, and none may write a line of its own.
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(text)))
+        # Names from archives are in it too.
+        super().__init__(printable(masked(text)))
 
 
 class BadData(JobError):

@@ -16,6 +16,8 @@ from typing import Any, Protocol, TextIO
 
 import click
 
+from job.errors import printable
+
 EVENTS = {
     "started": "catsdogs {version}: run {run_id}, recipe {recipe}, {epochs} epochs, seed {seed}",
     "already-published": "run {run_id} is already published at {uri}; nothing to do",
@@ -49,6 +51,11 @@ EVENTS = {
     "uploading": "uploading: {done} of {total} artifacts",
     "published": "published {artifacts} artifacts, {size!b}, each verified, at {uri}",
     "waiting": "waiting for storage, {left!t} at most: {reason}",
+    "artifact": "{name}: {size!b}, as the manifest says",
+    "artifact-differs": "differs: {reason}",
+    "verified": "verified run {run_id}: its {artifacts} artifacts are what its manifest says",
+    "reproduced": "evaluated again on {device}: {correct:,} of {images:,} test images right, {accuracy!p}, as the run"
+    " claims; every verdict is the same, probabilities differ by {difference:.1e} at most",
     "failed": "ended with exit code {exit_code}: {error}",
     "demo": "{text}",
 }
@@ -101,7 +108,7 @@ _FORMATTER = _EventFormatter()
 def text_of(event: str, data: dict[str, Any]) -> str:
     """One line. What is not printable in the data, as a name in a zip may have it, is escaped."""
     text = _FORMATTER.vformat(EVENTS[event], (), data)
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return printable(text)
 
 
 class Sink(Protocol):

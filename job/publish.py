@@ -13,8 +13,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from job import volume
 from job.errors import BadData, Contradiction, JobError, NotFound, Unavailable
@@ -161,23 +161,68 @@ def _digest(store: Store, key: str) -> str:
     return digest.hexdigest()
 
 
+class Entry(NamedTuple):
+    """What the manifest says of one artifact."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def manifest(output: Store) -> tuple[dict[str, Any], list[Entry]]:
+    """A published run's manifest, and its entries. Raises NotFound without one, BadData for one that is damaged."""
+    try:
+        document = json.loads(read(output, MANIFEST))
+        entries = [Entry(entry["name"], entry["size"], entry["sha256"]) for entry in document["artifacts"]]
+        if not all(_is_sound(entry) for entry in entries):
+            raise ValueError
+    except NotFound as error:
+        raise NotFound(f"{error}; without a manifest a run is not published") from None
+    except (ValueError, KeyError, TypeError):
+        raise BadData(f"{output.uri(MANIFEST)}: no manifest; publish the run anew under another --run-id") from None
+    return document, entries
+
+
+def _is_sound(entry: Entry) -> bool:
+    """Its name leads to nothing outside the run."""
+    name = PurePosixPath(entry.name)
+    return (
+        isinstance(entry.size, int)
+        and isinstance(entry.sha256, str)
+        and not name.is_absolute()
+        and ".." not in name.parts
+    )
+
+
+def check(output: Store, entry: Entry) -> None:
+    """Reads the artifact through. Raises NotFound, or BadData if it is not what the manifest says."""
+    if output.stat(entry.name).size != entry.size or _digest(output, entry.name) != entry.sha256:
+        raise _differs(output, entry)
+
+
+def contents(output: Store, entry: Entry) -> bytes:
+    """The artifact's bytes, the very ones that the manifest names. Raises NotFound, BadData."""
+    data = read(output, entry.name)
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise _differs(output, entry)
+    return data
+
+
+def _differs(output: Store, entry: Entry) -> BadData:
+    return BadData(
+        f"{output.uri(entry.name)}: not what the manifest says; publish the run anew under another --run-id"
+    )
+
+
 def verify(output: Store) -> list[str]:
     """The names of a published run's artifacts, each compared with the manifest.
 
-    Raises NotFound without a manifest, BadData for one that is damaged, and for the first artifact that is
-    missing or different.
+    Raises what `manifest` raises, and what `check` raises for the first artifact that is missing or different.
     """
-    try:
-        entries = json.loads(read(output, MANIFEST))["artifacts"]
-        artifacts = [(entry["name"], entry["size"], entry["sha256"]) for entry in entries]
-    except (ValueError, KeyError, TypeError):
-        raise BadData(f"{output.uri(MANIFEST)}: no manifest; publish the run anew under another --run-id") from None
-    for name, size, digest in artifacts:
-        if output.stat(name).size != size or _digest(output, name) != digest:
-            raise BadData(
-                f"{output.uri(name)}: not what the manifest says; publish the run anew under another --run-id"
-            )
-    return [name for name, _, _ in artifacts]
+    _, entries = manifest(output)
+    for entry in entries:
+        check(output, entry)
+    return [entry.name for entry in entries]
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:

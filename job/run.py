@@ -264,6 +264,7 @@ class Run:
             shuffled=name == "train",
             scratch=self.settings.run_directory,
             most_bytes=most_bytes,
+            augmentation=self.settings.recipe.augmentation if name == "train" else None,
         )
 
     def _write_artifacts(

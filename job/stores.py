@@ -53,6 +53,9 @@ class Store(Protocol):
     def uri(self, key: str) -> str:
         """The object's address, as a user would write it."""
 
+    def within(self, name: str) -> "Store":
+        """The store of the objects under `name`/."""
+
     def stat(self, key: str) -> Stat:
         """Raises NotFound."""
 
@@ -108,6 +111,9 @@ class Folder:
 
     def uri(self, key: str) -> str:
         return str(self.root / key)
+
+    def within(self, name: str) -> "Folder":
+        return Folder(self.root / name)
 
     def stat(self, key: str) -> Stat:
         path = self.root / key

@@ -18,8 +18,9 @@ from tests.conftest import REPOSITORY
 
 RUN_ID = "faulty"
 SPLIT = ("--train-per-class=15", "--validation-per-class=4", "--test-per-class=4")
-SMALL = (*SPLIT, "--image-size=64", "--batch-size=4", "--learning-rate=0.001", "--epochs=6")
-"""A model of seconds. Checkpoints come every few steps, so that a run can be caught between two of an epoch."""
+SMALL = (*SPLIT, "--recipe=augmented", "--image-size=64", "--batch-size=4", "--learning-rate=0.001", "--epochs=6")
+"""A model of seconds, with dropout and augmentation. Checkpoints come every few steps, so that a run can be caught
+between two of an epoch."""
 OPTIONS = (f"--run-id={RUN_ID}", "--log-format=json", "--checkpoint-every=0.05s", *SMALL)
 
 TRAINED = ("settings.json", "prepared.json", "log.jsonl", "artifacts")

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import threading
 import time
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from job import batches, images
+from job.augmentation import Augmentation
 from job.batches import Batch, Generator, Pixels, cores, memory_limit
 from job.errors import VolumeFailed
 
@@ -257,3 +259,23 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping
             (root / name).write_text(text)
 
     return put
+
+
+def test_augmented_batches_follow_from_seed_epoch_and_step_alone(tmp_path: Path) -> None:
+    """Wherever they are begun with; each epoch distorts the images anew, and the kept pixels stay as they are."""
+    found = [tmp_path / "cats" / f"{n}.png" for n in range(4)]
+    found[0].parent.mkdir()
+    noise = np.random.default_rng(0)
+    for path in found:
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), np.uint8)).save(path)
+    plain = make(found, tmp_path, image_size=16, batch_size=2)
+    augmented = dataclasses.replace(plain, augmentation=Augmentation(rotation=40, horizontal_flip=True))
+    whole, resumed = taken(augmented, 6), taken(augmented, 3, epoch=1, step=1)
+    for batch, same in zip(whole[3:], resumed, strict=True):
+        assert np.array_equal(batch.images, same.images)
+    first, second = (augmented.batch(epoch, 0, order=np.arange(4)).images for epoch in range(2))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, plain.batch(0, 0, order=np.arange(4)).images)
+    assert np.array_equal(
+        plain.batch(0, 0).images, make(found, tmp_path, image_size=16, batch_size=2).batch(0, 0).images
+    )
