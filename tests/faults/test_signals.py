@@ -158,7 +158,7 @@ def test_interrupted_again_and_again(
     while len(codes) < 40 and 0 not in codes:
         with Job("run", *arguments, env=seaweedfs.environment, directory=tmp_path) as job:
             # Most of it is spent on starting; what then fits in is a few steps.
-            wait = draw.uniform(0.3, 1.0) * undisturbed.seconds
+            wait = draw.uniform(0.3, 1.0 + 0.1 * len(codes)) * undisturbed.seconds
             deadline = time.monotonic() + wait
             while job.process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.005)
