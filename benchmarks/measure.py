@@ -1,0 +1,127 @@
+"""How long something takes, what it costs, and how the figures are shown."""
+
+import multiprocessing
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Sample(NamedTuple):
+    """One measurement of one way to do the work."""
+
+    wall: float
+    """Seconds."""
+    cpu: float
+    """Seconds, of all threads and child processes together."""
+    peak: int = 0
+    """Bytes of memory, of the largest process."""
+
+
+Samples = dict[str, list[Sample]]
+"""By the way's name."""
+
+
+class Failed(Exception):
+    """A command that did not end well; the text ends with the end of what it said."""
+
+
+def command(
+    arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None, output: Path | None = None
+) -> Sample:
+    """Runs it to its end. Raises Failed."""
+    log = output.open("w+b") if output else subprocess.DEVNULL
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [str(argument) for argument in arguments], env={**os.environ, **(environment or {})}, stdout=log,
+        stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
+    )  # fmt: skip
+    said = process.stderr.read() if process.stderr else b""
+    # Of this child and of those that it waited for; RUSAGE_CHILDREN would be of all there ever were.
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.monotonic() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        said = output.read_bytes() if output else said
+        raise Failed(f"{arguments}: exit code {process.returncode}\n{said[-2000:].decode(errors='replace')}")
+    return Sample(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+@contextmanager
+def here(into: list[Sample]) -> Any:
+    """Appends a sample of the block, run in this process."""
+    began, used = time.monotonic(), time.process_time()
+    yield
+    into.append(Sample(time.monotonic() - began, time.process_time() - used))
+
+
+def interleaved(ways: Mapping[str, Callable[[], Sample]], repeats: int) -> Samples:
+    """Each way once, then each once more, beginning with another: what disturbs the machine hits all alike."""
+    names = list(ways)
+    samples: Samples = {name: [] for name in names}
+    for repeat in range(repeats):
+        for place in range(len(names)):
+            name = names[(place + repeat) % len(names)]
+            samples[name].append(ways[name]())
+    return samples
+
+
+def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns in a fresh interpreter, so that no benchmark finds another one's memory."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def wall(samples: Iterable[Sample]) -> float:
+    return statistics.median(sample.wall for sample in samples)
+
+
+def cpu(samples: Iterable[Sample]) -> float:
+    return statistics.median(sample.cpu for sample in samples)
+
+
+def peak(samples: Iterable[Sample]) -> int:
+    return int(statistics.median(sample.peak for sample in samples))
+
+
+def ratio(samples: Samples, one: str, other: str, of: Callable[[Iterable[Sample]], float] = wall) -> float:
+    """The median of the ratios of those that were measured next to each other."""
+    pairs = zip(samples[one], samples[other], strict=True)
+    return statistics.median(of([a]) / of([b]) for a, b in pairs)
+
+
+def own_peak() -> int:
+    """Bytes of memory that this process has needed at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `met` is None where nothing was promised, or nothing measured."""
+
+    what: str
+    measured: str
+    target: str = ""
+    met: bool | None = None
+
+
+NOT_RUN = "not run: {}"
+HEADER = "| what | measured | target | met |\n|---|---|---|---|"
+
+
+def line(row: Row) -> str:
+    met = {None: "", True: "yes", False: "**no**"}[row.met]
+    return f"| {row.what} | {row.measured} | {row.target} | {met} |"
+
+
+def say(text: str) -> None:
+    """Progress, beside the table that goes to standard output."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,78 @@
+"""What a user would do instead, and what is left of our own way without its check: commands to be measured.
+
+python -m benchmarks.ways boto3|s5cmd s3://bucket/key DIRECTORY TRAIN VALIDATION TEST
+python -m benchmarks.ways undecoded OPTIONS OF catsdogs prepare
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def boto3(uri: str, path: Path) -> None:
+    import boto3
+
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    boto3.client("s3").download_file(bucket, key, str(path))
+
+
+def s5cmd(uri: str, path: Path) -> None:
+    subprocess.run([Path(sys.executable).with_name("s5cmd"), "cp", uri, path], check=True, stdout=subprocess.DEVNULL)
+
+
+def by_hand(uri: str, directory: Path, counts: dict[str, int], download: str) -> Path:
+    """Downloads the archive, unzips it and, if there is one, the train.zip in it, and copies as the book does.
+
+    Returns the split's directory.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    archive = directory / "archive.zip"
+    DOWNLOADS[download](uri, archive)
+    unzip(archive, directory)
+    if (directory / "train.zip").exists():
+        unzip(directory / "train.zip", directory)
+    return copied(directory / "train", directory / "cats_and_dogs_small", counts)
+
+
+def unzip(archive: Path, directory: Path) -> None:
+    subprocess.run(["unzip", "-q", "-d", directory, archive], check=True)  # noqa: S607
+
+
+def copied(originals: Path, base: Path, counts: dict[str, int]) -> Path:
+    """The book's split directories: per class the first images train, the next validate, the next test."""
+    for label in ("cat", "dog"):
+        numbers = iter(range(sum(counts.values())))
+        for split, count in counts.items():
+            folder = base / split / f"{label}s"
+            folder.mkdir(parents=True)
+            for _ in range(count):
+                name = f"{label}.{next(numbers)}.jpg"
+                shutil.copyfile(originals / name, folder / name)
+    return base
+
+
+def undecoded(arguments: list[str]) -> None:
+    """`catsdogs prepare` that takes every image for a picture: CRC-32 and SHA-256, but no decoding."""
+    from job import split
+    from job.cli import main
+    from job.interruption import Interruption
+
+    def unchecked(data: bytes) -> None:
+        del data
+
+    split.decode = unchecked  # type: ignore[assignment, attr-defined]
+    sys.argv = ["catsdogs", "prepare", *arguments]
+    main(Interruption())
+
+
+DOWNLOADS = {"boto3": boto3, "s5cmd": s5cmd}
+
+if __name__ == "__main__":
+    way, *rest = sys.argv[1:]
+    if way == "undecoded":
+        undecoded(rest)
+    else:
+        by_hand(
+            rest[0], Path(rest[1]), dict(zip(("train", "validation", "test"), map(int, rest[2:]), strict=True)), way
+        )
