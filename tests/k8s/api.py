@@ -59,6 +59,7 @@ class Line(NamedTuple):
     stamp: str
     """RFC 3339 with nanoseconds."""
     text: bytes
+    """With its newline, if it has one."""
 
 
 @dataclass
@@ -173,7 +174,13 @@ class Api:
     # Logs
 
     def write(
-        self, pod: str, *texts: str | bytes, stamp: str = "", restart: int = 0, namespace: str = NAMESPACE
+        self,
+        pod: str,
+        *texts: str | bytes,
+        stamp: str = "",
+        end: bytes = b"\n",
+        restart: int = 0,
+        namespace: str = NAMESPACE,
     ) -> None:
         """Lines of a container's log, each stamped later than the one before unless a `stamp` is given."""
         with self.changed:
@@ -182,7 +189,7 @@ class Api:
                 self._clock = max(self._clock + 1, time.time_ns())
                 seconds, nanos = divmod(self._clock, 10**9)
                 now = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanos:09d}Z"
-                log.lines.append(Line(stamp or now, text.encode() if isinstance(text, str) else text))
+                log.lines.append(Line(stamp or now, (text.encode() if isinstance(text, str) else text) + end))
             self.changed.notify_all()
 
     def end_log(self, pod: str, restart: int = 0, namespace: str = NAMESPACE) -> None:
@@ -200,7 +207,7 @@ class Api:
     def log_of(self, pod: str, restart: int = 0, namespace: str = NAMESPACE) -> bytes:
         """The container's output."""
         with self.changed:
-            return b"".join(line.text + b"\n" for line in self._logs[(namespace, pod, restart)].lines)
+            return b"".join(line.text for line in self._logs[(namespace, pod, restart)].lines)
 
     def kubeconfig(self, token: str = "token") -> Object:
         """What leads to this server, as JSON, which is YAML."""
@@ -292,6 +299,6 @@ class Api:
                 for line in new:
                     if line.stamp >= since:
                         stamp = line.stamp.encode() + b" " if query.get("timestamps") == "true" else b""
-                        yield stamp + line.text + b"\n"
+                        yield stamp + line.text
 
         return lines()

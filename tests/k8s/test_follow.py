@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from job.errors import EXIT_CODES
+from k8s.outcome import outcome
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api, Fault
 from tests.k8s.conftest import Plugin, Starter
@@ -189,10 +191,10 @@ def test_a_list_that_is_too_old_to_go_on_is_read_again(api: Api, plugin: Plugin)
     assert plugin("follow", "pets").returncode == 65
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_server_with_no_time(api: Api, plugin: Plugin, status: int) -> None:
+@pytest.mark.parametrize(("status", "headers"), [(429, {"Retry-After": "1"}), (503, {})])
+def test_a_server_with_no_time(api: Api, plugin: Plugin, status: int, headers: dict[str, str]) -> None:
     _failed(api, 65)
-    api.faults.append(Fault(status=status, headers={"Retry-After": "1"}, times=2))
+    api.faults.append(Fault(status=status, headers=headers, times=3))
     assert plugin("follow").returncode == 65
 
 
@@ -251,7 +253,22 @@ def test_a_token_that_is_wrong(api: Api, plugin: Plugin) -> None:
     assert ended.stderr == "kubectl catsdogs: the API server does not know the user: Unauthorized; log in again\n"
 
 
-@pytest.mark.parametrize("code", [1, 2, 65, 69, 74, 77, 78])
+@pytest.mark.parametrize("code", EXIT_CODES)
+def test_every_exit_code_of_the_job_has_its_outcome(code: int) -> None:
+    job = objects.job()
+    end = {"terminated": {"exitCode": code}}
+    told = (
+        f"Container catsdogs for pod default/pets-1-abcde failed with exit code {code} matching FailJob rule at index 0"
+    )
+    for reason, message in (("PodFailurePolicy", told), ("BackoffLimitExceeded", "Job has reached the backoff limit")):
+        condition = {"type": "Failed" if code else "Complete", "status": "True", "reason": reason, "message": message}
+        found = outcome(job | {"status": {"conditions": [condition]}}, [objects.pod(job, state=end)])
+        assert found is not None
+        assert found.exit_code == code
+        assert EXIT_CODES[code][0] in found.text or code == 0
+
+
+@pytest.mark.parametrize("code", [1, 65])
 def test_the_jobs_exit_code_is_passed_on(api: Api, plugin: Plugin, code: int) -> None:
     _failed(api, code)
     ended = plugin("follow", "pets")
@@ -268,6 +285,14 @@ def test_the_exit_code_of_a_pod_that_is_gone(api: Api, plugin: Plugin) -> None:
     ended = plugin("follow")
     assert ended.returncode == 78
     assert "run pets-1 failed: exit code 78 (settings that contradict each other" in ended.stderr
+
+
+def test_a_failed_job_is_never_a_success() -> None:
+    condition = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}
+    job = objects.job(conditions=[condition])
+    found = outcome(job, [objects.pod(job, state={"terminated": {"exitCode": 0}})])
+    assert found is not None
+    assert found.exit_code == 1
 
 
 def test_a_deadline(api: Api, plugin: Plugin) -> None:
@@ -323,12 +348,35 @@ def test_a_job_that_is_suspended_is_waited_for(api: Api, start_plugin: Starter) 
     assert "-- the Job is suspended; it starts when Kueue admits it to the queue gpus" in err
 
 
+def test_the_last_line_needs_no_newline(api: Api, plugin: Plugin) -> None:
+    job = api.put("jobs", objects.job())
+    pod = objects.start(api, job)
+    api.write(pod["metadata"]["name"], "one")
+    api.write(pod["metadata"]["name"], "two", end=b"")
+    objects.end(api, pod, 0)
+    objects.finish(api)
+    assert plugin("follow").stdout == "one\ntwo\n"
+
+
+def test_a_pod_of_an_earlier_job_of_the_same_name_is_not_its_own(api: Api, plugin: Plugin) -> None:
+    job = api.put("jobs", objects.job())
+    other = objects.pod(job, "pets-1-other", "Failed", {"terminated": {"exitCode": 78}})
+    other["metadata"]["labels"]["batch.kubernetes.io/controller-uid"] = "another"
+    api.put("pods", other)
+    api.write("pets-1-other", "from another life")
+    api.end_log("pets-1-other")
+    objects.end(api, objects.start(api, job), 65)
+    objects.finish(api, failed="BackoffLimitExceeded")
+    ended = plugin("follow")
+    assert (ended.returncode, ended.stdout) == (65, "")
+
+
 def test_a_rotated_log_says_what_may_be_missing(api: Api, start_plugin: Starter) -> None:
     job = api.put("jobs", objects.job())
     pod = objects.start(api, job)
     name = pod["metadata"]["name"]
     api.write(name, "one", stamp="2026-01-01T00:00:01.000000001Z")
-    api.faults.append(Fault("get", "pods/log", after=35))
+    api.faults.append(Fault("get", "pods/log", after=len("2026-01-01T00:00:01.000000001Z one\n")))
     process = start_plugin("follow")
     until(lambda: asked(api, "get", "pods/log") > 0)
     api.faults.append(Fault("get", "pods", 503, times=4))
@@ -348,8 +396,10 @@ def test_a_container_that_the_kubelet_restarts(api: Api, start_plugin: Starter) 
     pod = objects.start(api, job)
     name = pod["metadata"]["name"]
     api.write(name, "one")
+    api.faults.append(Fault("get", "pods/log", after=len("2026-01-01T00:00:01.000000001Z one\n")))
     process = start_plugin("follow")
     until(lambda: asked(api, "get", "pods/log") > 0)
+    api.faults.append(Fault("get", "pods", 503, times=4))
     api.write(name, "two")
     again = objects.pod(job, name, "Running", {"running": {}}, restarts=1)
     api.put("pods", again)
@@ -437,6 +487,8 @@ def test_without_events_the_pods_own_words_are_told(api: Api, start_plugin: Star
 
 def test_what_the_cluster_says_does_not_steer_a_terminal(api: Api, plugin: Plugin) -> None:
     job = _failed(api, 65)
+    # The watch comes too late for them.
+    api.faults.append(Fault("list", "events", 503, times=2))
     api.put("events", objects.event(job, "job-controller", "Odd\x1b[2J", "a\nb\x07 {braces}"))
     ended = plugin("follow")
     assert "-- Job controller: Odd\\x1b[2J: a b\\x07 {braces}" in ended.stderr
