@@ -13,6 +13,8 @@ import click
 
 from k8s import __version__
 from k8s.errors import Failure
+from k8s.options import Duration
+from k8s.text import clean
 
 if TYPE_CHECKING:
     from k8s.cluster import Cluster
@@ -23,24 +25,6 @@ VARIABLE = "_KUBECTL_CATSDOGS_COMPLETE"
 """By which click's own shell completion is asked for."""
 INTERRUPTED = 130
 """As a shell reports it for those that SIGINT ends."""
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or a number with s, m or h."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        unit = {"s": 1, "m": 60, "h": 3600}.get(value[-1:])
-        try:
-            seconds = float(value[:-1] if unit else value) * (unit or 1)
-        except ValueError:
-            self.fail(f"{value!r} is no duration; write 90, 90s, 5m or 1h", param, ctx)
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{value!r}: must be more than nothing", param, ctx)
-        return seconds
 
 
 @dataclass(frozen=True)
@@ -128,6 +112,106 @@ def follow(target: Target, release: str | None, timeout: float) -> int:
     except Failure:
         view.close()
         raise
+
+
+@plugin.command()
+@click.argument("release", required=False)
+@with_target
+def why(target: Target, release: str | None) -> int:
+    """Say why a run is as it is: the cause, what shows it, and the next step. RELEASE may be a run, too.
+
+    The exit code is 0 if there is something to tell, whatever it is, and 65 if there is no such release.
+    """
+    from k8s.why import why
+
+    return why(target.connect(), release)
+
+
+@plugin.command()
+@click.option("--from", "release", required=True, metavar="RELEASE", help="The release, or a run, whose Job it is of.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the job: epochs=50. Repeatable."
+)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=VALUE,…",
+    help="A run for each value; of several, for each combination.",
+)
+@click.option("--parallel", type=click.IntRange(min=1), help="Runs of a sweep that are at work at once; else all are.")
+@click.option("--wait", is_flag=True, help="Wait for the end; the exit code is the job's, the highest of a sweep.")
+@click.option("--dry-run", is_flag=True, help="Print the manifests, and create nothing.")
+@with_target
+def submit(
+    target: Target,
+    release: str,
+    settings: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    parallel: int | None,
+    wait: bool,
+    dry_run: bool,
+) -> int:
+    """Submit further runs of an installed release, with other settings.
+
+    The same settings are the same run: what is there already is not made again. With --parallel the command makes a
+    Job whenever another ends; if it is interrupted, the same command goes on.
+    """
+    from k8s import submit as submitting
+
+    if not dry_run:
+        return submitting.submit(target.connect(), release, settings, sweeps, parallel, wait, say, note)
+    import yaml
+
+    jobs = submitting.manifests(target.connect(), release, settings, sweeps)
+    click.echo(yaml.safe_dump_all(jobs, sort_keys=False), nl=False)
+    return 0
+
+
+def say(text: str) -> None:
+    click.echo(clean(text))
+
+
+def note(text: str) -> None:
+    """What is no result."""
+    click.echo(f"-- {clean(text)}", err=True)
+
+
+@plugin.command()
+@click.argument("release", required=False)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@with_target
+def runs(target: Target, release: str | None, output: str) -> None:
+    """List the runs of a release, or of all in the namespace, the newest first.
+
+    Epochs and accuracies are read from the logs of the runs' pods, as far as they are there.
+    """
+    from k8s import runs as listing
+
+    cluster = target.connect()
+    found, refused = listing.runs_of(cluster, release)
+    if refused is not None:
+        note(f"{refused}; without it, epochs and accuracies are unknown")
+    if output == "json":
+        click.echo(listing.as_json(found))
+    elif found:
+        click.echo(listing.as_table(found))
+    else:
+        note(f"no runs{f' of release {release}' if release else ''} in namespace {cluster.namespace}")
+
+
+@plugin.command()
+@click.argument("run")
+@click.option("--timeout", type=Duration(), show_default="the grace period and a minute", help="How long to wait.")
+@with_target
+def stop(target: Target, run: str, timeout: float | None) -> int:
+    """Stop a run, so that it saves its progress. RUN may be a release with one run.
+
+    Its Job is suspended, and stays: the command's last line says how it goes on.
+    """
+    from k8s.stop import stop
+
+    return stop(target.connect(), run, timeout, say, note)
 
 
 def make_view() -> "View":
