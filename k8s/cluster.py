@@ -2,16 +2,16 @@
 
 import json
 import random
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 
 import urllib3
 
+from k8s.answers import failure_of, message_of, reason_of, seconds_of
 from k8s.connection import Connection, lines_of
 from k8s.contract import Object
-from k8s.errors import Conflict, Contradiction, Failure, Gone, NotFound, Refused, Unavailable
+from k8s.errors import Conflict, Contradiction, Failure, Gone, Unavailable
 
 Objects = list[Object]
 """By a name of its own, as `list` within the class is the method."""
@@ -152,7 +152,7 @@ class Cluster:
                     return
                 change: Object = json.loads(line)
                 if change["type"] == "ERROR":
-                    raise _failure(change["object"].get("code", 500), change["object"].get("message", ""))
+                    raise failure_of(change["object"].get("code", 500), change["object"].get("message", ""))
                 yield change
         except (urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError):
             return
@@ -222,20 +222,20 @@ class Cluster:
             except urllib3.exceptions.SSLError as error:
                 raise Contradiction(f"{self._connection.host}: {error}") from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                failure = Unavailable(f"{self._connection.host} does not answer: {_reason(error)}")
+                failure = Unavailable(f"{self._connection.host} does not answer: {reason_of(error)}")
                 lost = True
             else:
                 if response.status < 300:
                     self._welcome, self._told = True, False
                     return response
-                failure = _failure(response.status, _message(response, text))
+                failure = failure_of(response.status, message_of(response, text))
                 if response.status == 401 and (self._welcome or not refused):
                     # The token may have expired. Whoever was welcome before gets time to renew it.
                     refused = True
                     self._connection.load()
                 elif isinstance(failure, Unavailable):
                     self._welcome = True
-                    asked_pause = _seconds(response.headers.get("Retry-After"))
+                    asked_pause = seconds_of(response.headers.get("Retry-After"))
                     lost = lost or response.status != 429
                 else:
                     if isinstance(failure, Conflict):
@@ -251,43 +251,6 @@ class Cluster:
                 self.on_wait(str(failure))
             time.sleep(max(pause * random.uniform(0.7, 1.3), asked_pause))
             pause = min(pause * 2, SLOWEST)
-
-
-def _failure(status: int, message: str) -> Failure:
-    """The API server's words, as the kind of failure that they are."""
-    match status:
-        case 401:
-            return Refused(f"the API server does not know the user: {message}; log in again")
-        case 403:
-            return Refused(f"{message}; docs/kubectl.md has the Role that is needed")
-        case 404:
-            return NotFound(message)
-        case 409:
-            return Conflict(message)
-        case 410:
-            return Gone(message)
-        case _ if status == 429 or status >= 500:
-            return Unavailable(f"the API server answers {status}: {message}")
-    return Contradiction(f"the API server answers {status}: {message}")
-
-
-def _message(response: urllib3.BaseHTTPResponse, text: bytes) -> str:
-    """What a Status object says, or the first line of what a proxy says instead."""
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, TypeError, KeyError):
-        lines = text.decode(errors="replace").strip().splitlines()
-        return lines[0][:200] if lines else str(response.reason)
-
-
-def _reason(error: Exception) -> str:
-    """Without urllib3's names of its own objects."""
-    return re.sub(r"^<?.*?(object at 0x[0-9a-f]+>?|Pool\(.*?\))[:>]* *", "", str(error)) or type(error).__name__
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Of a Retry-After header, which may be a date as well: API servers send none."""
-    return min(float(retry_after), 60.0) if retry_after and retry_after.isdecimal() else 0.0
 
 
 def _without_empty(values: dict[str, str]) -> dict[str, str]:
