@@ -170,7 +170,6 @@ def test_its_programs_are_installed(program: str, word: str) -> None:
     assert subprocess.run([path, word], capture_output=True, check=True).stdout
 
 
-def test_the_roles_say_what_they_are_for() -> None:
-    assert sorted(rbac.roles()) == ["catsdogs-cluster", "catsdogs-installer", "catsdogs-runner", "catsdogs-viewer"]
+def test_whoever_only_looks_can_change_nothing() -> None:
     verbs = {verb for rule in rbac.roles()["catsdogs-viewer"] for verb in rule["verbs"]}
     assert verbs <= {"get", "list", "watch"}
