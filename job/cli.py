@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from job import __version__
-from job.errors import JobError, masked
-from job.events import JsonLines, Log, Terminal, TextLines
+from job.errors import JobError, masked, printable
+from job.events import JsonLines, Log, Terminal, TextLines, text_of
 from job.interruption import Interruption
 from job.recipes import RECIPES
 
 if TYPE_CHECKING:
     from job.settings import Settings
+    from job.stores import Access
 
 
 class Address(click.ParamType[str]):
@@ -101,6 +102,26 @@ ADDRESSES = [
         help="Local folder for images, checkpoints and artifacts; a run goes on from what it finds there.",
     ),
 ]
+STORAGE = [
+    option(
+        "--addressing-style",
+        type=click.Choice(["auto", "path", "virtual"]),
+        default="auto",
+        help="Whether the bucket stands in the path or in the host name of S3 requests.",
+    ),
+    option(
+        "--storage-timeout",
+        type=Duration(),
+        default="2m",
+        help="How long a storage that is away or fails is waited for.",
+    ),
+]
+LOG_FORMAT = option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How events are written to standard output.",
+)
 OPTIONS = [
     option("--run-id", type=RunId(), show_default="the recipe and a hash of the options", help="The run's name."),
     option("--recipe", "recipe_name", type=click.Choice(list(RECIPES)), default="baseline", help="The model."),
@@ -130,24 +151,8 @@ OPTIONS = [
         default="volume",
         help="Where checkpoints are kept: on the volume alone, or in the output too, for a volume that may be lost.",
     ),
-    option(
-        "--addressing-style",
-        type=click.Choice(["auto", "path", "virtual"]),
-        default="auto",
-        help="Whether the bucket stands in the path or in the host name of S3 requests.",
-    ),
-    option(
-        "--storage-timeout",
-        type=Duration(),
-        default="2m",
-        help="How long a storage that is away or fails is waited for.",
-    ),
-    option(
-        "--log-format",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        help="How events are written to standard output.",
-    ),
+    *STORAGE,
+    LOG_FORMAT,
 ]
 """What every part of a run is told, beside ADDRESSES, in the order of the help text."""
 
@@ -178,6 +183,16 @@ def make_log(log_format: str) -> Log:
     if log_format == "json":
         return Log([JsonLines(sys.stdout)])
     return Log([Terminal(sys.stdout) if sys.stdout.isatty() else TextLines(sys.stdout)])
+
+
+def make_access(addressing_style: str, storage_timeout: float) -> "Access":
+    """Storage as a command for people reaches it: what is waited for is said on standard error."""
+    from job.stores import Access
+
+    def waiting(reason: str, left: float) -> None:
+        click.echo(f"catsdogs: {text_of('waiting', {'reason': reason, 'left': left})}", err=True)
+
+    return Access(addressing_style, storage_timeout, waiting)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -255,6 +270,61 @@ def demo(context: click.Context, /, archive: Path | None, directory: Path, log_f
             if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
                 options[name] = value
     demonstration.demo(archive, directory, options, make_log(log_format), context.obj)
+
+
+@catsdogs.command()
+@option(
+    "--output", type=Address(needs_key=False), required=True, help="Where the runs are: s3://bucket/prefix or a folder."
+)
+@option("--json", "as_json", is_flag=True, help="All that is known of each run, as one JSON array.")
+@with_options(STORAGE)
+def runs(output: str, as_json: bool, addressing_style: str, storage_timeout: float) -> None:
+    """Show all runs of an output side by side, the best test accuracy first.
+
+    Runs that are not published, and damaged ones, come last. Damaged ones are also named on standard error.
+    """
+    from job import runs as listing
+
+    found = listing.runs(output, make_access(addressing_style, storage_timeout))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif found:
+        click.echo(listing.table(found))
+    else:
+        click.echo(f"catsdogs: {printable(output)}: no runs there", err=True)
+    for run in found:
+        if run["problem"]:
+            click.echo(f"catsdogs: {run['problem']}", err=True)
+
+
+@catsdogs.command()
+@click.argument("run", type=Address(needs_key=False))
+@option("--accuracy", is_flag=True, help="Evaluate the model again as well, on the test images of --archive.")
+@option(
+    "--archive", type=Address(needs_key=True), help="With --accuracy: the run's zip, s3://bucket/key or a local file."
+)
+@option(
+    "--volume", type=click.Path(path_type=Path, file_okay=False, readable=False), default="data",
+    help="With --accuracy: a local folder for the test images, which do not stay there.",
+)  # fmt: skip
+@with_options([*STORAGE, LOG_FORMAT])
+@click.pass_obj
+def verify(
+    interruption: Interruption, /, run: str, accuracy: bool, archive: str | None, volume: Path,
+    addressing_style: str, storage_timeout: float, log_format: str,
+) -> None:  # fmt: skip
+    """Compare every artifact of a published run with its manifest.
+
+    RUN is s3://bucket/prefix/RUN_ID or a local folder. Whatever differs is named, and ends in exit code 65.
+    """
+    from job import verify as verification
+
+    if accuracy and archive is None:
+        raise click.UsageError("--accuracy needs --archive: the zip that the run was made from")
+    access, log = make_access(addressing_style, storage_timeout), make_log(log_format)
+    verification.verify(run, access, log, interruption)
+    if archive is not None and accuracy:
+        verification.verify_accuracy(run, archive, volume, access, log, interruption)
 
 
 def main(interruption: Interruption) -> NoReturn:

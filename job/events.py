@@ -90,6 +90,11 @@ def duration_text(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
+def percent(share: float) -> str:
+    """0.727 → '72.7 %'."""
+    return f"{100 * share:.1f} %"
+
+
 class _EventFormatter(string.Formatter):
     def convert_field(self, value: Any, conversion: str | None) -> Any:
         match conversion:
@@ -98,7 +103,7 @@ class _EventFormatter(string.Formatter):
             case "t":
                 return duration_text(value)
             case "p":
-                return f"{100 * value:.1f} %"
+                return percent(value)
         return super().convert_field(value, conversion)
 
 

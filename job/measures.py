@@ -5,6 +5,7 @@ A prediction here is a pair: whether it is a dog, and the probability of a dog t
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import sqrt
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def roc(outcomes: Iterable[Outcome]) -> list[tuple[float, float]]:
 
 def area(points: Sequence[tuple[float, float]]) -> float:
     """Under the ROC curve: the chance that a dog gets a higher probability than a cat, ties counted half."""
-    return sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in zip(points, points[1:], strict=False))
+    return sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in pairwise(points))
 
 
 class Bin(NamedTuple):

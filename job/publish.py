@@ -28,10 +28,12 @@ MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoint/"
 SEAL = "artifacts.json"
 RUN = "run.json"
+MODEL = "model.keras"
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.csv"
 LOG = "log.jsonl"
 MADE_BY_TRAINING = (
-    "model.keras", "history.png", "history.csv", "metrics.json", "predictions.csv", "report.html",
-    "split.json", RUN,
+    MODEL, "history.png", "history.csv", METRICS, PREDICTIONS, "report.html", "split.json", RUN,
 )  # fmt: skip
 ARTIFACTS = (*MADE_BY_TRAINING, LOG)
 WORKERS = 4
@@ -209,9 +211,7 @@ def contents(output: Store, entry: Entry) -> bytes:
 
 
 def _differs(output: Store, entry: Entry) -> BadData:
-    return BadData(
-        f"{output.uri(entry.name)}: not what the manifest says; publish the run anew under another --run-id"
-    )
+    return BadData(f"{output.uri(entry.name)}: not what the manifest says; publish the run anew under another --run-id")
 
 
 def verify(output: Store) -> list[str]:

@@ -4,12 +4,13 @@ import base64
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from math import inf, sqrt
+from math import inf
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from job.events import duration_text, size_text
+from job.events import duration_text, percent, size_text
+from job.measures import wilson_interval
 
 if TYPE_CHECKING:  # evaluation imports TensorFlow, which a report does not need
     from matplotlib.axes import Axes
@@ -35,22 +36,6 @@ STYLE: dict[Any, Any] = {
     "legend.handlelength": 1.4,
     "text.parse_math": False,  # a title may hold dollar signs
 }
-
-
-def percent(share: float) -> str:
-    """0.727 → '72.7 %'."""
-    return f"{100 * share:.1f} %"
-
-
-def wilson_interval(correct: int, images: int) -> tuple[float, float]:
-    """The 95 % score interval of the share `correct` of `images`; (0, 1) when there are no images."""
-    if images == 0:
-        return 0.0, 1.0
-    z = 1.959963984540054  # the normal distribution's 97.5 % quantile
-    share, spread = correct / images, z * z / images
-    centre = (share + spread / 2) / (1 + spread)
-    reach = z * sqrt(share * (1 - share) / images + spread / images / 4) / (1 + spread)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def history_png(path: Path, history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> None:

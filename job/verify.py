@@ -7,11 +7,12 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from job import publish, volume
-from job.archive import open_archive, unpack
+from job.archive import Archive, open_archive, unpack
 from job.batches import Generator
 from job.errors import BadData
 from job.events import Log
@@ -58,50 +59,139 @@ def verify_accuracy(
     """Evaluates the run's model again on the archive's test images, and compares that with what the run claims.
 
     Works in `directory`/verify, and leaves nothing there; an inner zip that has to be unpacked stays in
-    `directory`/archive. Raises BadData if the archive is another one or the model gives another verdict on any image,
-    and what reading and writing raise.
+    `directory`/archive. Raises BadData if the archive is another one, or if the model comes to another verdict on any
+    image, and what reading and writing raise.
     """
     run = open_store(address, access)
-    claim = _Claim(run)
+    claim = _claim_of(run)
     found = unpack(open_archive(archive, access), directory / "archive", log, interruption)
-    if found.identity["directory_sha256"] != claim.archive_sha256:
-        raise BadData(f"{archive}: not the archive that {address} was made from; give that one as --archive")
-    members = {member.name: member for member in found.images.values()}
+    if found.identity["directory_sha256"] != claim.archive:
+        raise BadData(f"{archive}: not the archive that {run.uri('')} was made from; name that one")
     with _workspace(directory / "verify") as workspace:
-        paths = []
-        wanted: dict[str, str] = {}
-        for path, member_name, digest in claim.images:
-            member = members.get(member_name)
-            # Made anew from class and number: nothing is written where a run's file says.
-            if member is None or path_of((member.label, member.number), "test") != path:
-                raise BadData(f"{run.uri(MARKER)}: {member_name!r} is no image of {archive}; check the archive")
-            wanted[member_name] = digest
-            paths.append(workspace / path)
-
-        def write(member: Member, data: bytes) -> None:
-            if hashlib.sha256(data).hexdigest() != wanted[member.name]:
-                raise BadData(f"{archive}: {member.name} is not the image that the run was tested on")
-            volume.write(workspace / path_of((member.label, member.number), "test"), data, durable=False)
-
-        for member, result in fetch(found.zip, [members[name] for name in wanted], write, interruption):
-            if isinstance(result, Broken):
-                raise BadData(f"{archive}: {member.name}: {result}; get the archive anew")
-        model_file = workspace / "model.keras"
+        paths = _fetch(found, claim.images, workspace, interruption)
+        model_file = workspace / publish.MODEL
         volume.write(model_file, claim.model, durable=False)
+        interruption.check()
+        # Imported only now: whoever verifies files alone never waits for TensorFlow.
         from job import devices
 
         device = devices.start(require_gpu=False).name
         from job import evaluation
 
+        # In the batches of the run: another number of images at once may round otherwise.
         test = Generator.of(
-            sorted(paths), batch_size=claim.batch_size, image_size=claim.image_size, seed=0, shuffled=False,
+            paths, batch_size=claim.batch_size, image_size=claim.image_size, seed=0, shuffled=False,
             scratch=workspace, most_bytes=0,
         )  # fmt: skip
-        model = evaluation.load(model_file, run.uri("model.keras"))
+        model = evaluation.load(model_file, run.uri(publish.MODEL))
         predictions = evaluation.predict(model, test, workspace, log, interruption)
-        figures = evaluation.figures(predictions)
-    claim.compare(predictions, figures, device)
+    figures = evaluation.figures(predictions)
+    difference = _compare(run.uri(""), claim, predictions, figures, device)
     log.say(
-        "reproduced", device=device, correct=figures["correct"], images=figures["images"], accuracy=figures["accuracy"],
-        difference=claim.largest_difference(predictions),
+        "reproduced", device=device, correct=figures["correct"], images=figures["images"],
+        accuracy=figures["accuracy"], difference=difference,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What a published run says of itself, each part checked by the manifest's SHA-256."""
+
+    model: bytes
+    device: str
+    archive: str
+    """Its directory's SHA-256."""
+    image_size: int
+    batch_size: int
+    test: dict[str, Any]
+    """Of metrics.json."""
+    images: list[dict[str, Any]]
+    """Those of split.json that test."""
+    predictions: dict[str, tuple[str, float]]
+    """Image → verdict, probability of a dog."""
+
+
+def _claim_of(run: Store) -> _Claim:
+    """Raises NotFound, or BadData if an artifact is not the manifest's or not what a run writes."""
+    entries = {entry.name: entry for entry in publish.manifest(run)[1]}
+    try:
+        names = (publish.MODEL, publish.RUN, publish.METRICS, MARKER, publish.PREDICTIONS)
+        model, about, metrics, split, predictions = (publish.contents(run, entries[name]) for name in names)
+        about, metrics, split = map(json.loads, (about, metrics, split))
+        return _Claim(
+            model=model,
+            device=about["device"]["name"],
+            archive=about["archive"]["directory_sha256"],
+            image_size=int(about["settings"]["image_size"]),
+            batch_size=int(about["settings"]["batch_size"]),
+            test={name: metrics["test"][name] for name in COUNTS},
+            images=[image for image in split["images"] if image["path"].startswith("test/")],
+            predictions={
+                row["image"]: (row["verdict"], float(row["probability"]))
+                for row in csv.DictReader(predictions.decode().splitlines())
+            },
+        )
+    except (ValueError, KeyError, TypeError):
+        raise BadData(f"{run.uri('')}: its files are not those of a run") from None
+
+
+@contextlib.contextmanager
+def _workspace(directory: Path) -> Iterator[Path]:
+    """An empty folder for this process alone; what a killed one left there goes first. Raises VolumeFailed."""
+    with volume.lock(directory):
+        workspace = directory / "images"
+        shutil.rmtree(workspace, ignore_errors=True)
+        try:
+            yield workspace
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _fetch(
+    archive: Archive, images: Iterable[Mapping[str, Any]], workspace: Path, interruption: Interruption
+) -> list[Path]:
+    """The run's test images from the archive, as files in the order in which the run evaluated them.
+
+    Raises BadData if one of them is not the archive's.
+    """
+    members = {member.name: member for member in archive.images.values()}
+    digests = {image["member"]: image["sha256"] for image in images}
+    for name in digests:
+        if name not in members:
+            raise BadData(f"{archive.uri}: has no {name}, which the run was tested on")
+
+    def write(member: Member, data: bytes) -> Path:
+        if hashlib.sha256(data).hexdigest() != digests[member.name]:
+            raise BadData(f"{archive.uri}: its {member.name} is not the one that the run was tested on")
+        # Its name is made anew: nothing is written where a run's file says.
+        path = workspace / path_of((member.label, member.number), "test")
+        volume.write(path, data, durable=False)
+        return path
+
+    paths = []
+    for member, path in fetch(archive.zip, [members[name] for name in digests], write, interruption):
+        if isinstance(path, Broken):
+            raise BadData(f"{archive.uri}: {member.name}: {path}; get the archive anew")
+        paths.append(path)
+    return sorted(paths)
+
+
+def _compare(
+    uri: str, claim: _Claim, predictions: Sequence["Prediction"], figures: Mapping[str, Any], device: str
+) -> float:
+    """The largest difference between a probability and the one that the run claims. Raises BadData if a count or a
+    verdict is another."""
+    now = {one.image: (one.verdict, one.probability) for one in predictions}
+    if now.keys() != claim.predictions.keys():
+        raise BadData(f"{uri}: {publish.PREDICTIONS} is not about the test images of {MARKER}; train it anew")
+    pairs = [(now[image], claim.predictions[image]) for image in now]
+    # A model that diverged says nan, then as now.
+    difference = max((abs(a - b) for (_, a), (_, b) in pairs if not (math.isnan(a) and math.isnan(b))), default=0.0)
+    others = sum(a != b for (a, _), (b, _) in pairs)
+    if others or any(figures[name] != claim.test[name] for name in COUNTS):
+        raise BadData(
+            f"{uri}: evaluated again on {device}, {figures['correct']} of {figures['images']} test images are right;"
+            f" the run, made on {claim.device}, claims {claim.test['correct']} of {claim.test['images']};"
+            f" {others} verdicts differ, probabilities by {difference:.1e} at most; do not rely on its accuracy"
+        )
+    return difference

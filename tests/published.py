@@ -60,3 +60,12 @@ def check_manifest(published: dict[str, bytes]) -> None:
         for name, data in published.items()
         if name != "manifest.json"
     }
+
+
+def reseal(run: Path) -> None:
+    """Makes the manifest of a local run fit files that were changed, as someone would who forges one."""
+    manifest = json.loads((run / "manifest.json").read_bytes())
+    for entry in manifest["artifacts"]:
+        data = (run / entry["name"]).read_bytes()
+        entry["size"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+    (run / "manifest.json").write_text(json.dumps(manifest))

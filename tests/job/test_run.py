@@ -350,7 +350,9 @@ write    out/{run_id[0]}/: {", ".join(ARTIFACTS)}
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["train"], ["publish"], ["plan"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["prepare"], ["train"], ["publish"], ["plan"], ["demo"], ["runs"], ["verify"]]
+)
 def test_help_answers_without_heavy_imports(command: list[str], tmp_path: Path) -> None:
     """TensorFlow takes seconds to import, numpy and boto3 tenths of one."""
     script = (
