@@ -1,0 +1,179 @@
+"""The generators alone, against those that Keras and tf.data offer; no model takes part."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.material import BOOK, Material
+from benchmarks.measure import NOT_RUN, Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
+from job.batches import SHARE_OF_MEMORY, Generator, cores, memory_limit
+from job.split import Counts
+
+OURS, KERAS, DATASET, CACHED = "ours", "ImageDataGenerator", "image_dataset_from_directory", "tf.data .cache()"
+SIZE = 150
+BATCH, LARGE = 20, 512
+LATER = 5
+"""Passes over the images in one measurement of later passes."""
+CONSUMER = 20_000
+"""Images a second that a fast GPU would take."""
+
+Pass = Callable[[], Any]
+"""Yields every batch of one pass over the images."""
+
+
+def rows(material: Material, repeats: int) -> Iterator[Row]:
+    small = material.images(material.plain, "small", BOOK) / "train"
+    count = 2 * BOOK.train
+    first = in_child(first_passes, small, BATCH, repeats)
+    yield from _against("First pass, 200×200", first, count, (KERAS, DATASET))
+    if material.original:
+        large = material.images(material.original, "large", Counts(300, 1, 1)) / "train"
+        first = in_child(first_passes, large, BATCH, repeats)
+        yield from _against("First pass, original size", first, 600, (KERAS, DATASET))
+    else:
+        yield Row("First pass, original size", NOT_RUN.format("needs ORIGINAL"), "≥ 1.2 × the faster one")
+    later = in_child(later_passes, small, BATCH, repeats, (OURS, KERAS, DATASET, CACHED))
+    yield from _against("Later passes", later, LATER * count, (CACHED,))
+    augmented = in_child(augmenting_pass, small, max(1, repeats // 2))
+    yield Row(
+        "Flip, rotation, zoom, shift",
+        f"ImageDataGenerator {_rate(augmented, count)}; ours: no recipe augments yet", "≥ 10 ×",
+    )  # fmt: skip
+    instant = in_child(later_passes, small, LARGE, repeats, (OURS, DATASET, CACHED))
+    yield Row(
+        f"Batches of {LARGE} to an instant consumer: images/s a core (of CPU time)",
+        "; ".join(f"{name} {LATER * count / cpu(samples):,.0f}" for name, samples in instant.items()),
+    )
+    waited, late, batches = in_child(paced, small)
+    yield Row(
+        f"A consumer of {CONSUMER:,} images/s, after the first pass, {cores()} cores",
+        f"waits {100 * waited:.1f} % of its time; {late} of {batches} batches over 1 ms late", "never waits", late == 0,
+    )  # fmt: skip
+
+
+def _against(what: str, samples: Samples, count: int, others: tuple[str, ...]) -> Iterator[Row]:
+    yield Row(
+        f"{what}: images/s (a second of CPU)",
+        "; ".join(f"{name} {_rate(found, count)}" for name, found in samples.items()),
+    )
+    best = min(others, key=lambda name: wall(samples[name]))
+    faster, cheaper = 1 / ratio(samples, OURS, best), 1 / ratio(samples, OURS, best, cpu)
+    yield Row(f"{what}: ours, against {best}", f"{faster:.2f} × ({cheaper:.2f} in CPU)", "≥ 1.2 ×", faster >= 1.2)
+
+
+def _rate(samples: list[Sample], count: int) -> str:
+    return f"{count / wall(samples):,.0f} ({count / cpu(samples):,.0f})"
+
+
+def first_passes(directory: Path, batch: int, repeats: int) -> Samples:
+    """The first pass of new generators, each time."""
+    makers = _makers(directory, batch)
+    return interleaved({name: partial(_sampled, makers[name], 1, 0) for name in (OURS, KERAS, DATASET)}, repeats)
+
+
+def later_passes(directory: Path, batch: int, repeats: int, names: tuple[str, ...]) -> Samples:
+    """LATER passes of generators that have made one already."""
+    makers = _makers(directory, batch)
+    return interleaved({name: partial(_sampled, makers[name], LATER, 1) for name in names}, repeats)
+
+
+def augmenting_pass(directory: Path, repeats: int) -> list[Sample]:
+    make = partial(
+        _keras, directory, BATCH, rotation_range=40, zoom_range=0.2, horizontal_flip=True,
+        width_shift_range=0.2, height_shift_range=0.2,
+    )  # fmt: skip
+    return [_sampled(make, 1, 0) for _ in range(repeats)]
+
+
+def _sampled(make: Callable[[], Pass], passes: int, before: int) -> Sample:
+    one_pass = make()
+    for _ in range(before):
+        _consumed(one_pass)
+    samples: list[Sample] = []
+    with here(samples):
+        for _ in range(passes):
+            _consumed(one_pass)
+    return samples[0]
+
+
+def _consumed(one_pass: Pass) -> None:
+    for _batch in one_pass():
+        pass
+
+
+def paced(directory: Path) -> tuple[float, int, int]:
+    """Share of its time that a consumer of CONSUMER images/s waits, batches over 1 ms late, and batches."""
+    generator = _generator(directory, LARGE)
+    batches = generator.batches()
+    for _ in range(len(generator)):
+        next(batches)
+    waits, period = [], LARGE / CONSUMER
+    for _ in range(30 * len(generator)):
+        began = time.monotonic()
+        batch = next(batches)
+        waits.append(time.monotonic() - began)
+        time.sleep(period * len(batch.labels) / LARGE)
+        del batch
+    # The first finds nothing made ahead, as the first pass went by without a pause.
+    waits = waits[1:]
+    return statistics.mean(waits) / (statistics.mean(waits) + period), sum(w > 1e-3 for w in waits), len(waits)
+
+
+def _makers(directory: Path, batch: int) -> dict[str, Callable[[], Pass]]:
+    return {
+        OURS: partial(_ours, directory, batch),
+        KERAS: partial(_keras, directory, batch),
+        DATASET: partial(_dataset, directory, batch),
+        CACHED: partial(_cached, directory, batch),
+    }
+
+
+def _generator(directory: Path, batch: int) -> Generator:
+    return Generator.of(
+        sorted(directory.glob("*/*.jpg")), batch_size=batch, image_size=SIZE, seed=0, shuffled=True,
+        scratch=directory.parent, most_bytes=int(SHARE_OF_MEMORY * memory_limit()),
+    )  # fmt: skip
+
+
+def _ours(directory: Path, batch: int) -> Pass:
+    generator = _generator(directory, batch)
+    batches = generator.batches()
+    return lambda: (next(batches) for _ in range(len(generator)))
+
+
+def _keras(directory: Path, batch: int, **augmentation: Any) -> Pass:
+    from benchmarks.notebook import tensorflow
+
+    generators = tensorflow().keras.preprocessing.image.ImageDataGenerator(rescale=1 / 255, **augmentation)
+    flow = generators.flow_from_directory(directory, target_size=(SIZE, SIZE), batch_size=batch, class_mode="binary")
+    return lambda: (next(flow) for _ in range(len(flow)))
+
+
+def _dataset(directory: Path, batch: int) -> Pass:
+    return lambda: iter(_images(directory, batch).map(_scaled, -1).prefetch(-1))
+
+
+def _cached(directory: Path, batch: int) -> Pass:
+    from benchmarks.notebook import tensorflow
+
+    tf = tensorflow()
+    decoded = _images(directory, 1).map(lambda images, labels: (tf.cast(images[0], tf.uint8), labels[0]), -1).cache()
+    data = decoded.shuffle(2 * BOOK.train).batch(batch).map(_scaled, -1).prefetch(-1)
+    return lambda: iter(data)
+
+
+def _images(directory: Path, batch: int) -> Any:
+    from benchmarks.notebook import tensorflow
+
+    return tensorflow().keras.utils.image_dataset_from_directory(
+        directory, label_mode="binary", batch_size=batch, image_size=(SIZE, SIZE), verbose=False
+    )
+
+
+def _scaled(images: Any, labels: Any) -> tuple[Any, Any]:
+    from benchmarks.notebook import tensorflow
+
+    return tensorflow().cast(images, "float32") / 255, labels
