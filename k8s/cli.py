@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -125,6 +126,25 @@ def why(target: Target, release: str | None) -> int:
     from k8s.why import why
 
     return why(target.connect(), release)
+
+
+@plugin.command()
+@click.option("--gpu-resource", metavar="NAME", help="The resource that stands for a GPU.  [default: nvidia.com/gpu]")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of the run.  [default: 1]")
+@click.option("--secret", metavar="NAME", help="The Secret with the credentials, if one is to be used.")
+@click.option("--storage-class", metavar="NAME", help="The volume's class.  [default: the cluster's default]")
+@click.option(
+    "-f", "--values", type=click.Path(dir_okay=False, path_type=Path), help="The values that helm is to be given."
+)
+@with_target
+def check(target: Target, values: Path | None, **flags: Any) -> int:
+    """Check a namespace before `helm install`: GPUs, Secret, volume, permissions, Pod Security, each with the fix.
+
+    The exit code is 0 if all is well, and 78 if something is missing.
+    """
+    from k8s.check import check, wanted_of
+
+    return check(target.connect(), wanted_of(values, **flags))
 
 
 @plugin.command()

@@ -8,7 +8,7 @@ from k8s import contract, logs, releases
 from k8s.cluster import Cluster
 from k8s.contract import Object, dig, in_order, name_of, terminated
 from k8s.errors import Failure, NotFound, Refused, Unavailable, Usage
-from k8s.outcome import STOPPED, end_of, meaning, stopped
+from k8s.outcome import STOPPED, end_of, meaning, outcome, stopped
 from k8s.runs import state_of
 from k8s.said import Progress
 from k8s.sweep import Say, is_going, resume
@@ -39,6 +39,10 @@ def stop(cluster: Cluster, name: str, timeout: float | None, say: Say, note: Say
     again = suspend(cluster, job)
     note(f"{run} is told to stop, and saves its progress")
     stopping.wait(timeout)
+    if (ended := outcome(cluster.get("jobs", name_of(job)), [])) is not None:
+        # Before it could be stopped, or of how it was.
+        say(ended.text)
+        return min(ended.exit_code, 1)
     text, code = verdict(run, stopping.pods, stopping.progress, stopping.last_line)
     say(text)
     say(f"it goes on with: {again}")
@@ -158,7 +162,7 @@ def verdict(run: str, pods: Sequence[Object], progress: Progress, last_line: str
     if not any(logs.started(pod) for pod in pods):
         return f"{run} is stopped; it had not begun", 0
     if code == 0:
-        return f"{run} is complete: it ended before it could be stopped", 0
+        return f"{run} has ended before it could be stopped", 0
     signal = "catsdogs: SIGTERM "
     if code == STOPPED or (code is None and last_line.startswith(signal)):
         # In the job's own words, but for those that speak of its command.

@@ -88,6 +88,8 @@ def find_source(cluster: Cluster, name: str) -> Object:
     made = [job for job in jobs if dig(job, "metadata", "labels", contract.MANAGED_BY) != MANAGER]
     found = [job for job in made if releases.release_of(job) == name]
     found += [job for job in jobs if name in (name_of(job), contract.run_id(job))]
+    if not found and (left := next((job for job in jobs if releases.release_of(job) == name), None)):
+        raise NotFound(f"the own Job of release {name} is gone; take another of its runs: --from {name_of(left)}")
     if not found:
         raise NotFound(f"namespace {cluster.namespace} has no release and no run {name}; see `helm list`")
     return found[0]
@@ -109,12 +111,17 @@ def owner_of(cluster: Cluster, source: Source) -> Object | None:
 
 
 def conflict(job: Object, others: Sequence[Object]) -> str | None:
-    """Why the run cannot be: another one has its id."""
-    run_id = contract.run_id(job)
-    same = (other for other in others if contract.run_id(other) == run_id and name_of(other) != name_of(job))
-    if (other := next(same, None)) is None:
-        return None
-    return f"run_id={run_id}: Job {name_of(other)} is a run of that id with other settings; choose another"
+    """Why the run cannot be: another one has its id, and its place in the bucket or on the volume."""
+    for other in others:
+        one_place = contract.result(other) == contract.result(job) or (
+            claim_of(job) and claim_of(other) == claim_of(job)
+        )
+        if one_place and contract.run_id(other) == contract.run_id(job) and name_of(other) != name_of(job):
+            return (
+                f"run_id={contract.run_id(job)}: Job {name_of(other)} is a run of that id with other settings;"
+                " choose another"
+            )
+    return None
 
 
 def shared_volume(cluster: Cluster, jobs: Sequence[Object], others: Sequence[Object], parallel: int) -> str | None:
@@ -133,7 +140,7 @@ def shared_volume(cluster: Cluster, jobs: Sequence[Object], others: Sequence[Obj
     with_whom = f" with {name_of(busy[0])}" if busy else ""
     return (
         f"these runs share the volume {claim}{with_whom} ({', '.join(modes)}): where only one node can mount it, a run"
-        " whose pod goes to another node waits for the others' end; avoid that with --parallel 1, or with"
+        " whose pod goes to another node waits for the end of the others; avoid that with --parallel 1, or with"
         " volume.accessMode=ReadWriteMany or volume.type=ephemeral of the release"
     )
 

@@ -1,12 +1,13 @@
 """Creates Jobs, so many at a time, and waits for their ends."""
 
+import contextlib
 import queue
 from collections.abc import Callable, Sequence
 
 from k8s import contract, releases
 from k8s.cluster import Cluster
 from k8s.contract import Object, condition, dig, name_of
-from k8s.errors import Conflict, Failure
+from k8s.errors import Conflict, Failure, NotFound
 from k8s.manifest import SET
 from k8s.outcome import STOPPED, Outcome, outcome, stopped
 from k8s.runs import state_of
@@ -45,14 +46,16 @@ class Sweep:
     def run(self) -> int:
         """With `wait` the worst of the runs' exit codes, that is the highest; else 0. Raises a Failure."""
         release = releases.release_of(self.left[0])
-        there = {name_of(job): job for job in releases.every_job(self._cluster, release)}
-        self._begin(there)
-        if self._waits():
-            news: queue.Queue[Message] = queue.Queue()
-            watch(self._cluster, "jobs", news, labels=f"{contract.INSTANCE}={release}")
-            while self._waits():
-                self._take(news.get(), there)
-                self._begin(there)
+        there: dict[str, Object] = {}
+        if not self._wait and len(self.left) <= self._parallel:
+            self._begin({name_of(job): job for job in releases.every_job(self._cluster, release)})
+            return 0
+        news: queue.Queue[Message] = queue.Queue()
+        # Before the first Job is made, so that no end is missed; a Job may be removed as soon as it has ended.
+        watch(self._cluster, "jobs", news, labels=f"{contract.INSTANCE}={release}")
+        while self._waits():
+            self._take(news.get(), there)
+            self._begin(there)
         return max(self._codes) if self._wait else 0
 
     def _waits(self) -> bool:
@@ -66,13 +69,20 @@ class Sweep:
                 there.clear()
                 there.update({name_of(job): job for job in items})
                 for name in list(self._going):
-                    self._look(there.get(name, self._going[name]), gone=name not in there)
+                    # A list that is read while a Job is made may lack it.
+                    found = there.get(name) or self._find(name)
+                    self._look(found or self._going[name], gone=found is None)
             case Changed(job, gone):
                 there.pop(name_of(job), None)
                 if not gone:
                     there[name_of(job)] = job
                 if name_of(job) in self._going:
                     self._look(job, gone)
+
+    def _find(self, name: str) -> Object | None:
+        with contextlib.suppress(NotFound):
+            return self._cluster.get("jobs", name)
+        return None
 
     def _begin(self, there: dict[str, Object]) -> None:
         """Makes as many as there is room for, of those that are not there."""

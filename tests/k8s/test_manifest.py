@@ -2,6 +2,7 @@
 
 import copy
 import re
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -13,6 +14,7 @@ from k8s.errors import Contradiction
 from k8s.manifest import job_of, source_of
 from tests.helm import binaries
 from tests.helm.chart import FILES, Helm, Manifest, environment
+from tests.helm.test_upgrade import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +156,13 @@ def test_a_job_without_the_chart_s_annotation(helm: Helm) -> None:
     same_labels = helm.of().job["spec"]["template"]["metadata"]["labels"]
     assert made["spec"]["template"]["metadata"]["labels"] == same_labels
     assert "selector" not in made["spec"]
+
+
+def test_helm_leaves_it_alone(helm: Helm, tmp_path: Path) -> None:
+    """An upgrade would take over, and keep for its own, what looks like a Job of an earlier revision."""
+    own = live(helm.of().job)
+    submitted = {**job_of(source_of(own), {"epochs": "2"}, "vision"), "status": own["status"]}
+    jobs = Cluster(helm, tmp_path).jobs([own, submitted], "training.seed=3")
+    assert own["metadata"]["name"] in jobs
+    assert submitted["metadata"]["name"] not in jobs
+    assert len(jobs) == 2

@@ -29,6 +29,8 @@ class Controllers:
         self.vanishes = False
         """Whether a pod is gone before anybody has seen that it ended."""
         self.hangs = False
+        self.verdict: Object | None = None
+        """A condition that the Job gets."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -55,7 +57,7 @@ class Controllers:
                 if not self.vanishes:
                     objects.end(self.api, pod, self.code)
             self.api.remove("pods", name)
-        self.api.put("jobs", job | {"status": {}})
+        self.api.put("jobs", job | {"status": {"conditions": [self.verdict]} if self.verdict else {}})
 
 
 @pytest.fixture
@@ -208,6 +210,13 @@ def test_which_run_is_meant() -> None:
         find(jobs, "cats", "default")
 
 
-def test_a_run_that_ends_by_itself_meanwhile() -> None:
+def test_a_run_that_ends_by_itself_meanwhile(api: Api, controllers: Controllers, plugin: Plugin) -> None:
+    controllers.code, controllers.verdict = 0, {"type": "Complete", "status": "True"}
+    running(api)
+    done = plugin("stop", "pets-1")
+    assert (done.returncode, done.stdout) == (0, "run pets-1 is complete; its result is at s3://pets/runs/pets-1/\n")
+
+
+def test_before_its_job_is_known_to_be_complete() -> None:
     done = objects.pod(objects.job(), phase="Succeeded", state={"terminated": {"exitCode": 0}})
-    assert verdict("run a", [done], Progress(), "") == ("run a is complete: it ended before it could be stopped", 0)
+    assert verdict("run a", [done], Progress(), "") == ("run a has ended before it could be stopped", 0)

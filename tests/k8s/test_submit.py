@@ -98,6 +98,10 @@ def test_what_is_there_already_is_not_made_again(api: Api, plugin: Plugin) -> No
     other = plugin("submit", "--from", "pets", "--set", "run_id=again", "--set", "epochs=3")
     assert other.returncode == 78
     assert "is a run of that id with other settings" in other.stderr
+    # What another release publishes elsewhere may be called the same.
+    cats = objects.job("cats-1", "cats", env={"CATSDOGS_OUTPUT": "s3://cats/runs"})
+    api.put("jobs", cats)
+    assert plugin("submit", "--from", "cats", "--set", "run_id=again").returncode == 0
 
 
 def finish(api: Api, name: str, failed: str = "", message: str = "") -> None:
@@ -263,6 +267,18 @@ def test_no_such_release(api: Api, plugin: Plugin) -> None:
     done = plugin("submit", "--from", "pets", "--set", "epochs=3")
     assert (done.returncode, done.stdout) == (65, "")
     assert done.stderr == "kubectl catsdogs: namespace default has no release and no run pets; see `helm list`\n"
+
+
+def test_a_release_whose_own_job_is_gone(api: Api, plugin: Plugin) -> None:
+    job = release(api)
+    plugin("submit", "--from", "pets", "--set", "epochs=3")
+    api.remove("jobs", job["metadata"]["name"])
+    [left] = names_of(made(api))
+    done = plugin("submit", "--from", "pets", "--set", "epochs=4")
+    assert done.returncode == 65
+    assert f"the own Job of release pets is gone; take another of its runs: --from {left}" in done.stderr
+    assert plugin("submit", "--from", left, "--set", "epochs=4").returncode == 0
+    assert sorted(told(job, "EPOCHS") for job in made(api)) == ["3", "4"]
 
 
 def test_nothing_is_asked_of_the_cluster_for_a_wrong_value(api: Api, plugin: Plugin) -> None:
