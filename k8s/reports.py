@@ -148,9 +148,10 @@ def _claims(job: Object) -> list[str]:
 
 
 def _scheduling(message: str) -> str:
-    """'0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: …' → '3 of 3 nodes: …'."""
-    found = re.match(r"0/(\d+) nodes are available: (.*?)\.?(?: preemption:.*| no new claims.*)?$", message)
-    return f"of {found[1]} nodes, {found[2]}" if found else message
+    """'0/3 nodes are available: 3 Insufficient cpu. preemption: …' → 'of 3 nodes, 3 Insufficient cpu'."""
+    # What follows is whether it would help to end other pods; ' not found' is a leftover of such a text.
+    found = re.match(r"0/(\d+) nodes are available: (.*?)\.?(?: (?:preemption:|no new claims|not found).*)?$", message)
+    return f"of {found[1]} node{'' if found[1] == '1' else 's'}, {found[2]}" if found else message
 
 
 def _part(pattern: str, message: str) -> str:

@@ -55,9 +55,11 @@ class LiveView(View):
     def flush(self) -> None:
         """Draws the bar as it is now."""
         width = shutil.get_terminal_size().columns - 1
-        self._erase()
-        self._shown = bar(self.progress, time.monotonic() - self._last_line)[:width]
-        self._out.write(self._shown)
+        drawn = bar(self.progress, time.monotonic() - self._last_line)[:width]
+        if drawn != self._shown:
+            self._erase()
+            self._out.write(drawn)
+            self._shown = drawn
         self._out.flush()
 
     def close(self) -> None:
@@ -77,15 +79,17 @@ def bar(progress: Progress, elapsed: float = 0.0) -> str:
     """
     if progress.waiting:
         return clean(f"waiting for storage: {progress.waiting}")
-    parts = []
-    if progress.epochs and progress.stage in ("training", "validating"):
-        parts.append(f"epoch {progress.epoch}/{progress.epochs}")
-    elif progress.stage:
-        parts.append(progress.stage)
-    if progress.stage and progress.total:
-        filled = round(BAR * min(1.0, progress.done / progress.total))
+    done, total = progress.done, progress.total
+    if progress.stage in ("training", "validating"):
         unit = "validation step" if progress.stage == "validating" else "step"
-        parts.append(f"[{'#' * filled}{'-' * (BAR - filled)}] {unit} {progress.done}/{progress.total}")
+        parts = [f"epoch {progress.epoch}/{progress.epochs}", f"{_bar(done, total)} {unit} {done}/{total}"]
+    elif progress.stage:
+        parts = [progress.stage, f"{_bar(done, total)} {done}/{total}"]
+    elif 0 < progress.epochs_done < progress.epochs:
+        # The epochs are too short for a line of their own progress.
+        parts = [f"epoch {progress.epochs_done}/{progress.epochs}", _bar(progress.epochs_done, progress.epochs)]
+    else:
+        parts = []
     figures = []
     if progress.accuracy is not None:
         figures.append(f"accuracy {100 * progress.accuracy:.1f} %")
@@ -94,3 +98,8 @@ def bar(progress: Progress, elapsed: float = 0.0) -> str:
     if progress.remaining is not None and progress.epochs_done < progress.epochs:
         figures.append(f"about {duration(max(0.0, progress.remaining - elapsed))} left")
     return "  ".join([*parts, ", ".join(figures)] if figures else parts)
+
+
+def _bar(done: int, total: int) -> str:
+    filled = round(BAR * min(1.0, done / total)) if total else 0
+    return f"[{'#' * filled}{'-' * (BAR - filled)}]"

@@ -81,6 +81,8 @@ def test_the_bar(form: int) -> None:
         progress.take(both_forms(event, data_of(event) | change)[form])
     best = "best validation 69.8 % (epoch 2)"
     assert bar(progress, 30) == f"epoch 3/3  [{12 * '#'}{12 * '-'}] step 30/60  accuracy 75.0 %, {best}, about 12m left"
+    progress.take(both_forms("epoch", data_of("epoch") | {"epoch": 3, "epochs": 4})[form])
+    assert bar(progress).startswith(f"epoch 3/4  [{18 * '#'}{6 * '-'}]  accuracy 71.2 %, ")
     progress.take(both_forms("waiting", data_of("waiting"))[form])
     assert bar(progress) == "waiting for storage: some-reason"
 
