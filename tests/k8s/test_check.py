@@ -1,0 +1,395 @@
+"""`kubectl catsdogs check`: each condition as data, and the real command against an API server."""
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from k8s import readiness
+from k8s.check import wanted_of
+from k8s.errors import Contradiction
+from k8s.readiness import OK, PROBLEM, Line, Wanted
+from tests.conftest import REPOSITORY
+from tests.k8s import rbac
+from tests.k8s.api import Api
+from tests.k8s.conftest import Plugin
+from tests.k8s.diagnosed import GPU, claim, node, other, storage_class
+from tests.k8s.objects import Object
+
+CHART = REPOSITORY / "helm/catsdogs-train"
+ACCESS, KEY = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+
+
+def secret(**data: str) -> Object:
+    return {"metadata": {"name": "storage"}, "data": data}
+
+
+def default(name: str, made: str = "2026-01-01T00:00:00Z") -> Object:
+    annotations = {"storageclass.kubernetes.io/is-default-class": "true"}
+    return {"metadata": {"name": name, "annotations": annotations, "creationTimestamp": made}}
+
+
+def namespace(level: str | None = None) -> Object:
+    labels = {"pod-security.kubernetes.io/enforce": level} if level else {}
+    return {"metadata": {"name": "default", "labels": labels}}
+
+
+def quota(used: str, hard: str = "2", name: str = "requests.nvidia.com/gpu") -> Object:
+    return {"metadata": {"name": "gpus"}, "status": {"hard": {name: hard}, "used": {name: used}}}
+
+
+class Case(NamedTuple):
+    name: str
+    judge: Callable[..., Line]
+    wanted: Wanted
+    args: tuple[Any, ...]
+    mark: str
+    text: str
+    fix: str = ""
+
+
+PLAIN, STORED = Wanted(), Wanted(secret="storage")
+TABLE = [
+    Case("GPUs free", readiness.gpus, PLAIN, ([node("a", 4)], [other("x", "a", gpus="3")]), OK, "free: 1 on a"),
+    Case(
+        "GPUs taken",
+        readiness.gpus,
+        PLAIN,
+        ([node("a", 1)], [other("x", "a", gpus="1")]),
+        OK,
+        "free: 0 on a; the run will wait for one of team-b/x",
+    ),
+    Case("GPUs, pods unread", readiness.gpus, PLAIN, ([node("a", 1)], None), OK, "how many are free may not be read"),
+    Case(
+        "no GPU",
+        readiness.gpus,
+        PLAIN,
+        ([node("a"), node("b")], []),
+        PROBLEM,
+        f"none of the 2 node(s) offers {GPU}",
+        "gpu.count=0",
+    ),
+    Case(
+        "other GPUs",
+        readiness.gpus,
+        PLAIN,
+        ([node("a", offers={"amd.com/gpu": "1"})], []),
+        PROBLEM,
+        "none of the 1",
+        "gpu.resource to what is there: amd.com/gpu",
+    ),
+    Case(
+        "too few GPUs",
+        readiness.gpus,
+        Wanted(gpus=8),
+        ([node("a", 4), node("b", 2)], []),
+        PROBLEM,
+        f"no node offers 8 {GPU}, the most is 4",
+        "gpu.count=4",
+    ),
+    Case(
+        "tainted",
+        readiness.gpus,
+        PLAIN,
+        ([node("a", 4, taint="dedicated=x:NoSchedule"), node("b")], []),
+        PROBLEM,
+        "a has the taint dedicated",
+        "tolerations",
+    ),
+    Case(
+        "tainted as the chart tolerates",
+        readiness.gpus,
+        PLAIN,
+        ([node("a", 4, taint=f"{GPU}=present:NoSchedule")], []),
+        OK,
+        "1 node(s) offer at least 1",
+    ),
+    Case("cordoned", readiness.gpus, PLAIN, ([node("a", 4, cordoned=True)], []), PROBLEM, "a is cordoned", "uncordon"),
+    Case(
+        "labels",
+        readiness.gpus,
+        Wanted(node_selector={"gpu": "a100"}),
+        ([node("a", 4)], []),
+        PROBLEM,
+        "a lacks labels of nodeSelector",
+        "nodeSelector",
+    ),
+    Case("without GPUs", readiness.gpus, Wanted(gpus=0), ([], None), OK, "no GPU is asked for"),
+    Case("room", readiness.room, PLAIN, ([node("a", 1), node("b")],), OK, "1 node(s) have 2 cpu, 4 Gi of memory (a)"),
+    Case(
+        "no room",
+        readiness.room,
+        PLAIN,
+        ([node("a", 1, offers={"memory": "2Gi"}), node("b")],),
+        PROBLEM,
+        "no node that it may use has 2 cpu, 4 Gi of memory",
+        "resources.requests",
+    ),
+    Case(
+        "Secret",
+        readiness.secret,
+        STORED,
+        (secret(AWS_ACCESS_KEY_ID="eA==", AWS_SECRET_ACCESS_KEY="eA=="),),
+        OK,
+        "Secret storage has the key(s) AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+    ),
+    Case(
+        "no Secret",
+        readiness.secret,
+        STORED,
+        (None,),
+        PROBLEM,
+        "Secret storage is not there",
+        f"kubectl create secret generic storage --from-literal={ACCESS}=… --from-literal={KEY}=…",
+    ),
+    Case(
+        "no key",
+        readiness.secret,
+        STORED,
+        (secret(AWS_ACCESS_KEY_ID="eA==", other="eA=="),),
+        PROBLEM,
+        f"Secret storage has no key {KEY}",
+        "it has AWS_ACCESS_KEY_ID, other",
+    ),
+    Case(
+        "empty key",
+        readiness.secret,
+        STORED,
+        (secret(AWS_ACCESS_KEY_ID="eA==", AWS_SECRET_ACCESS_KEY=""),),
+        PROBLEM,
+        f"has nothing in {KEY}",
+        "write",
+    ),
+    Case("no Secret named", readiness.secret, PLAIN, (None,), OK, "no Secret is named"),
+    Case(
+        "default class",
+        readiness.storage,
+        PLAIN,
+        ([storage_class(), default("old"), default("new", "2027")],),
+        OK,
+        "storage class new is the cluster's default",
+    ),
+    Case(
+        "no default class",
+        readiness.storage,
+        PLAIN,
+        ([storage_class()],),
+        PROBLEM,
+        "no storage class is the cluster's",
+        "classes here: standard",
+    ),
+    Case("no class", readiness.storage, PLAIN, ([],), PROBLEM, "no storage class", "classes here: none"),
+    Case("class", readiness.storage, Wanted(storage_class="standard"), ([storage_class()],), OK, "standard is there"),
+    Case(
+        "another class",
+        readiness.storage,
+        Wanted(storage_class="fast"),
+        ([storage_class()],),
+        PROBLEM,
+        "storage class fast is not there",
+        "volume.storageClass",
+    ),
+    Case("claim", readiness.claim, Wanted(claim="data"), (claim("Bound"),), OK, "volume claim data is there, Bound"),
+    Case(
+        "no claim", readiness.claim, Wanted(claim="data"), (None,), PROBLEM, "volume claim data is not there", "create"
+    ),
+    Case("lost claim", readiness.claim, Wanted(claim="data"), (claim("Lost"),), PROBLEM, "has lost its volume", "anew"),
+    Case("quota", readiness.quota, PLAIN, ([quota("1"), quota("1Gi", "8Gi", "requests.memory")],), OK, "leave enough"),
+    Case("no quota", readiness.quota, PLAIN, ([],), OK, "has no quota"),
+    Case(
+        "quota used up",
+        readiness.quota,
+        PLAIN,
+        ([quota("2")],),
+        PROBLEM,
+        "2 of 2 requests.nvidia.com/gpu are used (quota gpus)",
+        "wait",
+    ),
+    Case(
+        "quota too small",
+        readiness.quota,
+        PLAIN,
+        ([quota("7Gi", "8Gi", "memory")],),
+        PROBLEM,
+        "7Gi of 8Gi memory",
+        "wait",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
+def test_condition(case: Case) -> None:
+    line = case.judge(case.wanted, *case.args)
+    assert line.mark == case.mark
+    assert case.text in line.text
+    assert case.fix in line.fix
+    assert bool(line.fix) == (line.mark == PROBLEM)
+
+
+@pytest.mark.parametrize(
+    ("found", "mark", "text"),
+    [
+        (namespace(), OK, "sets no Pod Security level"),
+        (namespace("restricted"), OK, "level restricted is met"),
+        (namespace("baseline"), OK, "level baseline is met"),
+        (namespace("strict"), OK, "level strict is none, which counts as restricted"),
+        (None, PROBLEM, "namespace default is not there"),
+    ],
+)
+def test_pod_security(found: Object | None, mark: str, text: str) -> None:
+    line = readiness.pod_security("default", found)
+    assert (line.mark, bool(line.fix)) == (mark, mark == PROBLEM)
+    assert text in line.text
+
+
+def test_defaults_are_those_of_the_chart() -> None:
+    assert wanted_of(CHART / "values.yaml") == Wanted()
+
+
+def test_values_and_flags_over_them(tmp_path: Path) -> None:
+    values = {
+        "gpu": {"count": 2, "resource": "amd.com/gpu", "tolerations": [{"key": "amd.com/gpu"}]},
+        "credentials": {"existingSecret": "mine", "keys": {"accessKeyId": "id", "sessionToken": "token"}},
+        "volume": {"storageClass": "fast", "existingClaim": "data", "type": "pvc"},
+        "tolerations": [{"key": "spot"}],
+        "nodeSelector": {"zone": "a"},
+        "resources": {"requests": {"memory": "16Gi"}},
+        "bucket": "pets",
+    }
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(values))
+    wanted = Wanted(
+        "amd.com/gpu", 2, "mine", ("id", KEY, "token"), "pvc", "fast", "data",
+        [{"key": "amd.com/gpu"}, {"key": "spot"}], {"zone": "a"}, {"cpu": "2", "memory": "16Gi"},
+    )  # fmt: skip
+    assert wanted_of(path) == wanted
+    over = wanted_of(path, gpus=0, secret="theirs", gpu_resource=None, storage_class="slow")
+    assert (over.gpus, over.secret, over.gpu_resource, over.storage_class) == (0, "theirs", "amd.com/gpu", "slow")
+    assert over.tolerations == [{"key": "spot"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- a\n", "gpu: {count: many}", "a: b: c", "resources: {requests: {memory: lots}}", "credentials: {keys: 1}"],
+)
+def test_values_that_are_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text(text)
+    with pytest.raises(Contradiction, match=r"values\.yaml: not the values of the chart"):
+        wanted_of(path)
+
+
+# The command
+
+
+@pytest.fixture
+def ready(api: Api) -> Api:
+    api.put("namespaces", namespace("restricted"))
+    api.put("nodes", node("a", gpus=2))
+    api.put("pods", other("train-x", "a", gpus="1"))
+    api.put("secrets", secret(AWS_ACCESS_KEY_ID="eA==", AWS_SECRET_ACCESS_KEY="eA=="))
+    api.put("storageclasses", default("standard"))
+    return api
+
+
+def test_all_is_well(ready: Api, plugin: Plugin) -> None:
+    told = plugin("check", "--secret", "storage")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.splitlines() == [
+        "ok       you may create jobs, serviceaccounts, secrets, persistentvolumeclaims in namespace default",
+        "ok       the namespace's Pod Security level restricted is met: the chart's pods meet restricted",
+        "ok       the namespace has no quota",
+        "ok       Secret storage has the key(s) AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+        "ok       storage class standard is the cluster's default",
+        f"ok       1 node(s) offer at least 1 {GPU} (a); free: 1 on a",
+        "ok       1 node(s) have 2 cpu, 4 Gi of memory (a)",
+    ]
+    assert all(rbac.allows(one, "catsdogs-installer", "catsdogs-cluster") for one in ready.requests)
+    assert "eA==" not in told.stdout
+
+
+def test_each_problem_with_its_fix(api: Api, plugin: Plugin) -> None:
+    api.denied |= {("create", "jobs"), ("create", "secrets")}
+    api.put("nodes", node("a"))
+    told = plugin(
+        "check", "--secret=storage", "--storage-class=fast", "--gpus=2", "--gpu-resource=nvidia.com/mig-1g.10gb"
+    )
+    assert (told.returncode, told.stderr) == (78, "")
+    lines = told.stdout.splitlines()
+    problems = [line.removeprefix("problem  ") for line in lines if line.startswith("problem")]
+    assert problems == [
+        "you may not create jobs, secrets in namespace default",
+        "namespace default is not there",
+        "Secret storage is not there",
+        "storage class fast is not there",
+        "none of the 1 node(s) offers nvidia.com/mig-1g.10gb",
+    ]
+    fixes = [after.startswith("         fix: ") for line, after in pairwise(lines) if line.startswith("problem")]
+    assert fixes == [True] * 5
+
+
+def test_values_of_the_release(ready: Api, plugin: Plugin, tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text("gpu: {count: 0}\nvolume: {existingClaim: data}\ncredentials: {existingSecret: mine}\n")
+    told = plugin("check", "-f", path, "--secret", "storage")
+    assert told.returncode == 78
+    assert "problem  volume claim data is not there" in told.stdout
+    assert "ok       no GPU is asked for" in told.stdout
+    assert "Secret storage has the key(s)" in told.stdout
+    assert "persistentvolumeclaims" not in told.stdout.splitlines()[0]
+
+
+def test_a_volume_that_goes_with_its_pod_needs_no_class(ready: Api, plugin: Plugin, tmp_path: Path) -> None:
+    ready.remove("storageclasses", "standard")
+    assert plugin("check").returncode == 78
+    path = tmp_path / "values.yaml"
+    path.write_text("volume: {type: emptyDir}\n")
+    told = plugin("check", "-f", path)
+    assert told.returncode == 0
+    assert "volume.type=emptyDir needs no storage class" in told.stdout
+
+
+def test_what_may_not_be_read_is_a_line(ready: Api, plugin: Plugin) -> None:
+    ready.denied |= {("get", "*"), ("list", "*")}
+    told = plugin("check", "--secret=storage")
+    assert (told.returncode, told.stderr) == (0, "")
+    unknown = [line for line in told.stdout.splitlines() if line.startswith("unknown")]
+    assert [re.sub(r": [a-z]+ (\"\S+\" )?is forbidden.*", "", line) for line in unknown] == [
+        "unknown  cannot tell: the namespace's Pod Security level",
+        "unknown  cannot tell: quotas",
+        "unknown  cannot tell: Secret storage",
+        "unknown  cannot tell: storage classes",
+        "unknown  cannot tell: nodes, and what they offer",
+    ]
+
+
+def test_who_has_the_gpus_may_not_be_read(ready: Api, plugin: Plugin) -> None:
+    ready.denied.add(("list", "pods"))
+    told = plugin("check")
+    assert told.returncode == 0
+    assert "how many are free may not be read" in told.stdout
+
+
+def test_who_is_not_logged_in_learns_that_alone(ready: Api, plugin: Plugin) -> None:
+    ready.token = "another"
+    told = plugin("check", "--retry-for=1")
+    assert (told.returncode, told.stdout) == (77, "")
+    assert "does not know the user" in told.stderr
+
+
+def test_no_connection(ready: Api, plugin: Plugin) -> None:
+    ready.stop()
+    told = plugin("check", "--retry-for=1")
+    assert (told.returncode, told.stdout) == (69, "")
+    assert "does not answer" in told.stderr
+
+
+def test_what_the_cluster_says_moves_no_cursor(ready: Api, plugin: Plugin) -> None:
+    ready.put("storageclasses", default("x\x1b[2J\nok  all", "2099"))
+    told = plugin("check").stdout
+    assert "\x1b" not in told
+    assert "\nok  all" not in told
