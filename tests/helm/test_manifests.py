@@ -407,7 +407,7 @@ def test_the_job_may_wait_and_end_as_asked(helm4: Helm) -> None:
 
 def test_the_diagnostic_pod_sleeps(helm4: Helm) -> None:
     container = helm4.template(file("diagnostic")).job["spec"]["template"]["spec"]["containers"][0]
-    assert container["command"] == ["sleep", "infinity"]
+    assert container["command"] == ["sh", "-c", "trap exit TERM; sleep infinity & wait"]
     assert "args" not in container
 
 

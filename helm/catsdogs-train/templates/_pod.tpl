@@ -64,7 +64,8 @@ spec:
       image: {{ include "catsdogs-train.image" $root | quote }}
       imagePullPolicy: {{ .image.pullPolicy }}
       {{- if and .diagnosticMode (not $test) }}
-      command: [sleep, infinity]
+      # The first process of a container ignores SIGTERM unless it says otherwise.
+      command: [sh, -c, "trap exit TERM; sleep infinity & wait"]
       {{- else }}
       args:
         {{- toYaml (prepend .extraArgs (ternary "plan" "run" $test)) | nindent 8 }}
