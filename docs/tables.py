@@ -4,6 +4,7 @@ import click
 
 from job.cli import catsdogs
 from job.errors import EXIT_CODES
+from k8s.cli import plugin as kubectl
 
 
 def options(command: str = "run") -> str:
@@ -25,13 +26,18 @@ def options(command: str = "run") -> str:
     return "\n".join(lines)
 
 
-def commands() -> str:
+def commands(group: click.Group = catsdogs, program: str = "catsdogs") -> str:
     """A row for each subcommand."""
     lines = ["| command | does |", "|---|---|"]
-    for name, command in catsdogs.commands.items():
-        [summary, *_] = (command.help or "").split("\n\n")
-        lines.append(f"| `catsdogs {name}` | {summary} |")
+    for name, command in group.commands.items():
+        summary = " ".join((command.help or "").split("\n\n")[0].split())
+        lines.append(f"| `{program} {name}` | {summary} |")
     return "\n".join(lines)
+
+
+def plugin() -> str:
+    """The same of the kubectl plugin."""
+    return commands(kubectl, "kubectl catsdogs")
 
 
 def exit_codes() -> str:

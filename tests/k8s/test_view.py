@@ -25,7 +25,8 @@ NUMBERS: dict[str, Any] = {
     "accuracy": 0.712, "val_accuracy": 0.698, "loss": 0.5123, "val_loss": 0.6, "rate": 123.4, "remaining": 750.0,
     "seconds": 12.3, "left": 90.0, "size": 123456, "images": 1000, "correct": 712, "artifacts": 10, "seed": 0,
     "replicas": 1, "version": "0.1.0", "count": 2, "cats": 3, "dogs": 4, "train": 5, "validation": 6, "test": 7,
-    "fetched": 8, "moved": 9, "quarantined": 1, "parameters": 10, "image_size": 150, "batch_size": 20, "difference": 1e-7,
+    "fetched": 8, "moved": 9, "quarantined": 1, "parameters": 10, "image_size": 150, "batch_size": 20,
+    "difference": 1e-7,
 }  # fmt: skip
 
 
