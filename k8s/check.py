@@ -46,9 +46,11 @@ def lines(cluster: Cluster, wanted: Wanted) -> list[Line]:
         _told("quotas", lambda: cluster.list("resourcequotas"), lambda it: readiness.quota(wanted, it)),
     ]
     if wanted.secret:
-        found.append(_told(f"Secret {wanted.secret}", secret, lambda it: readiness.secret(wanted, it)))
+        found.append(
+            _told(f"Secret {wanted.secret}", secret, lambda it: readiness.secret(wanted, cluster.namespace, it))
+        )
     else:
-        found.append(readiness.secret(wanted, None))
+        found.append(readiness.secret(wanted, cluster.namespace, None))
     return [*found, _volume(cluster, wanted), *_nodes(cluster, wanted)]
 
 

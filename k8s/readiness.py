@@ -122,13 +122,13 @@ def room(wanted: Wanted, nodes: list[Object]) -> Line:
     return Line(PROBLEM, f"no node that it may use has {text}", "lower resources.requests, or add a larger node")
 
 
-def secret(wanted: Wanted, found: Object | None) -> Line:
+def secret(wanted: Wanted, namespace: str, found: Object | None) -> Line:
     """`found` is the Secret with the credentials, None if there is none of that name."""
     if not wanted.secret:
         return Line(OK, "no Secret is named: keys among the values count, or a role of the service account or node")
     if found is None:
         literals = " ".join(f"--from-literal={key}=…" for key in wanted.keys)
-        fix = f"kubectl create secret generic {wanted.secret} {literals}"
+        fix = f"kubectl create secret generic -n {namespace} {wanted.secret} {literals}"
         return Line(PROBLEM, f"Secret {wanted.secret} is not there", fix)
     has = dig(found, "data", default={})
     missing = [key for key in wanted.keys if key not in has]

@@ -859,7 +859,16 @@ RUNNING = [
     ),
     Case(
         "sleeps",
-        seen(pod(phase="Running", spec={"containers": [{"name": "catsdogs", "command": ["sh", "-c", "trap exit TERM; sleep infinity & wait"]}]})),
+        seen(
+            pod(
+                phase="Running",
+                spec={
+                    "containers": [
+                        {"name": "catsdogs", "command": ["sh", "-c", "trap exit TERM; sleep infinity & wait"]}
+                    ]
+                },
+            )
+        ),
         ["it sleeps instead of training"],
         next=["kubectl exec -n default -it pets-1-abcde"],
     ),
