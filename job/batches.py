@@ -34,6 +34,11 @@ class Batch(NamedTuple):
     """N; the index of the class in alphabetical order: 0 cats, 1 dogs."""
 
 
+def as_input(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What a model is shown, in training and ever after: values in [0, 1]."""
+    return np.multiply(pixels, np.float32(1 / 255))
+
+
 def cores() -> int:
     """CPU cores that this process may use: the container's quota where there is one, at least 1."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -154,7 +159,7 @@ class Generator:
         if self.augmentation is not None:
             for place, index in enumerate(indices):
                 images[place] = self.augmentation.applied(images[place], self.seed, epoch, int(index))
-        return Batch(np.multiply(images, np.float32(1 / 255)), self.labels[indices])
+        return Batch(as_input(images), self.labels[indices])
 
     def batches(self, epoch: int = 0, step: int = 0) -> Generating[Batch, None, None]:
         """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""

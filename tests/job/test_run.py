@@ -351,7 +351,7 @@ write    out/{run_id[0]}/: {", ".join(ARTIFACTS)}
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["prepare"], ["train"], ["publish"], ["plan"], ["demo"], ["runs"], ["verify"]]
+    "command", [[], ["run"], ["prepare"], ["train"], ["publish"], ["plan"], ["demo"], ["runs"], ["verify"], ["predict"]]
 )
 def test_help_answers_without_heavy_imports(command: list[str], tmp_path: Path) -> None:
     """TensorFlow takes seconds to import, numpy and boto3 tenths of one."""
