@@ -118,10 +118,6 @@ class Cluster:
         """A merge patch."""
         return self._json("PATCH", self._path(plural, name), {}, body, "application/merge-patch+json")
 
-    def delete(self, plural: str, name: str) -> None:
-        """With all that it owns, in the background."""
-        self._json("DELETE", self._path(plural, name), {"propagationPolicy": "Background"})
-
     def may(self, verb: str, plural: str, name: str = "") -> bool:
         """Whether RBAC allows it here. `plural` may name a subresource: pods/log."""
         resource, _, subresource = plural.partition("/")

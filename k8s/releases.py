@@ -6,16 +6,6 @@ from k8s.contract import Object, dig, in_order, name_of
 from k8s.errors import NotFound, Usage
 
 
-def jobs_of(cluster: Cluster, release: str | None) -> list[Object]:
-    """Newest first; of the only release if none is named. Raises NotFound, and Usage if there are several."""
-    jobs = every_job(cluster, release)
-    if release is None:
-        release = only_release(jobs, cluster.namespace)
-    elif not jobs:
-        raise NotFound(f"release {release} has no Job in namespace {cluster.namespace}; see `helm list`")
-    return [job for job in jobs if release_of(job) == release]
-
-
 def every_job(cluster: Cluster, release: str | None) -> list[Object]:
     """Newest first, of all releases for None; none is no error."""
     labels = contract.INSTANCE if release is None else f"{contract.INSTANCE}={release}"
@@ -51,8 +41,3 @@ def release_of(job: Object) -> str:
 def run_id_of(job: Object) -> str:
     """The value that it was given, else the Job's name, which the pod's field reference stands for."""
     return contract.run_id(job)
-
-
-def environment_of(job: Object) -> dict[str, str]:
-    """Variables of the container that have a value in the template: none from Secrets and fields."""
-    return contract.environment(job)
