@@ -1,4 +1,4 @@
-"""The plugin's other commands: why, submit, runs and stop."""
+"""The plugin's other commands: why, check, submit, runs and stop."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.api import Object
 from tests.cluster.cluster import GPU
 from tests.cluster.plugin import Plugin
-from tests.cluster.releases import LONG, Namespace, Run, until
+from tests.cluster.releases import LONG, SECRET, Namespace, Run, until
 from tests.published import check_manifest
 
 pytestmark = pytest.mark.timeout(3600)
@@ -39,6 +39,29 @@ def test_why_names_it(namespace: Namespace, plugin: Plugin, values: Object, word
         return all(word in said[0] for word in words)
 
     until(named, f"why says {words}", 90, lambda: said[0], interval=1)
+
+
+def test_why_says_who_has_the_gpu(namespace: Namespace, plugin: Plugin) -> None:
+    holder = namespace.install("holder", {"gpu": {"count": 1}, "diagnosticMode": True})
+    until(lambda: holder.run.pods[-1]["status"]["phase"] == "Running", "the GPU is taken", 60, holder.run.story)
+    namespace.install("waiting", {"gpu": {"count": 1}})
+    said: list[str] = []
+
+    def named() -> bool:
+        said[:] = [plugin("why", "waiting").stdout]
+        return GPU in said[0] and holder.run.pods[-1]["metadata"]["name"] in said[0]
+
+    until(named, "why names the pod that has it", 90, lambda: said[0], interval=1)
+
+
+def test_check(namespace: Namespace, plugin: Plugin) -> None:
+    """Of the namespace as the tests prepare it, and of one that lacks a Secret and GPUs."""
+    good = plugin("check", f"--secret={SECRET}")
+    assert good.returncode == 0, good.stdout + good.stderr
+    bad = plugin("check", "--secret=absent", "--gpus=64")
+    assert bad.returncode == 78, bad.stdout + bad.stderr
+    assert "absent" in bad.stdout
+    assert GPU in bad.stdout
 
 
 def test_submit_a_sweep(namespace: Namespace, plugin: Plugin) -> None:
