@@ -38,7 +38,8 @@ def _machine() -> str:
     names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {names[0] if names else platform.machine()}, {memory:.0f} GiB, Python {platform.python_version()}"
+    processor = names[0] if names else platform.machine()
+    return f"{cores} cores of {processor}, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
 def _lines(path: str) -> list[str]:

@@ -58,7 +58,7 @@ def _distant(material: Material, repeats: int) -> Iterator[Row]:
     if not link.may_make_links():
         yield Row(what, NOT_RUN.format("needs root and /dev/net/tun"), "≥ 5 times faster")
         return
-    with link.slow_link() as prefix, contextlib.closing(link.Relay(link.SERVER, _port(material))) as relay:
+    with link.slow_link() as prefix, contextlib.closing(link.Relay(link.SERVER, port(material))) as relay:
         samples = _measured(material, material.plain, BOOK, repeats, prefix, relay.endpoint)
     yield Row(f"{what}: seconds", _seconds(samples))
     for ours in (UNDECODED, OURS):
@@ -102,7 +102,7 @@ def options(archive: str, volume: Path, counts: Counts) -> list[str]:
 
 def _received(material: Material) -> int:
     """Bytes that the server sends for one `prepare`, HTTP headers and all."""
-    with contextlib.closing(link.Relay("127.0.0.1", _port(material))) as relay:
+    with contextlib.closing(link.Relay("127.0.0.1", port(material))) as relay:
         command(
             [sys.executable, "-m", "job", "prepare", *options(material.uri(material.plain), material.scratch(), BOOK)],
             {"AWS_ENDPOINT_URL_S3": relay.endpoint},
@@ -110,7 +110,7 @@ def _received(material: Material) -> int:
         return relay.received
 
 
-def _port(material: Material) -> int:
+def port(material: Material) -> int:
     return urlsplit(material.server.endpoint).port or 80
 
 

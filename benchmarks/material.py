@@ -62,7 +62,7 @@ def material(directory: Path, archive: Path | None, original: Path | None) -> It
     if archive is None:
         say(f"no archive given: {PER_CLASS:,} cats and dogs, {DRAWN} of each drawn, the others repeat them")
         _draw(plain)
-        _nest(plain, nested)
+        nest(plain, nested)
     else:
         found = open_archive(str(archive))
         if found.packed is not None:
@@ -71,7 +71,7 @@ def material(directory: Path, archive: Path | None, original: Path | None) -> It
             nested.symlink_to(archive.absolute())
         else:
             plain.symlink_to(archive.absolute())
-            _nest(plain, nested)
+            nest(plain, nested)
     opened = open_archive(str(plain))
     per_class = min(len(opened.numbers(label)) for label in CLASSES)
     with seaweedfs(directory / "server") as server:
@@ -95,6 +95,6 @@ def _draw(path: Path) -> None:
                 archive.writestr(f"train/{label}.{number}.jpg", pictures[number % DRAWN])
 
 
-def _nest(plain: Path, nested: Path) -> None:
+def nest(plain: Path, nested: Path) -> None:
     with zipfile.ZipFile(nested, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(plain, "train.zip")

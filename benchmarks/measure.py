@@ -76,8 +76,15 @@ def interleaved(ways: Mapping[str, Callable[[], Sample]], repeats: int) -> Sampl
 
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
     """What the function returns in a fresh interpreter, so that no benchmark finds another one's memory."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _hush) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def _hush() -> None:
+    """Keras' and TensorFlow's chatter would stand between the rows of the table; errors come back as exceptions."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nothing, descriptor)
 
 
 def wall(samples: Iterable[Sample]) -> float:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.notebook s3://bucket/train.zip DIRECTORY EPOCHS TRAIN VALIDATION TEST
 
-What TensorFlow no longer has (`fit_generator`, `RMSprop(lr=…)`) is said as it wants it today. Downloading and unzipping,
-which the book leaves to its reader, are done with boto3 and unzip. Prints how many seconds getting the images took.
+What TensorFlow no longer has (`fit_generator`, `RMSprop(lr=…)`) is said as it wants it today. Downloading and
+unzipping, which the book leaves to its reader, are done with boto3 and unzip. Prints how many seconds that took.
 """
 
 import os

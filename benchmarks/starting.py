@@ -1,0 +1,127 @@
+"""The first ten seconds: help, plan, and from the start of `train` to the first training step.
+
+python -m benchmarks.starting step OPTIONS OF catsdogs run   # ends after the first step
+python -m benchmarks.starting graph                          # only imports, builds the graph, and steps once
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fetching import options
+from benchmarks.material import BOOK, Material
+from benchmarks.measure import Row, Sample, command, interleaved, wall
+
+PYTHON, HELP, TENSORFLOW, PLAN = "Python alone", "--help", "import tensorflow", "plan"
+GRAPH, AGAIN, ANEW = "TensorFlow and the graph", "images on the volume", "images in the bucket"
+
+
+def rows(material: Material, repeats: int) -> Iterator[Row]:
+    uri, log = material.uri(material.plain), material.directory / "plan.log"
+    catsdogs = Path(sys.executable).with_name("catsdogs")
+    kept = material.directory / "kept"
+    command([catsdogs, "prepare", *options(uri, kept, BOOK)])
+
+    def planned() -> Sample:
+        plan = ["-m", "job", "plan", *options(uri, material.scratch(), BOOK)]
+        return command([sys.executable, "-X", "importtime", *plan], output=log)
+
+    def first_step(volume: Path) -> Sample:
+        return command([sys.executable, "-m", "benchmarks.starting", "step", *options(uri, volume, BOOK)])
+
+    samples = interleaved(
+        {
+            PYTHON: lambda: command([sys.executable, "-c", ""]),
+            HELP: lambda: command([catsdogs, "--help"]),
+            TENSORFLOW: lambda: command([sys.executable, "-c", "import tensorflow"]),
+            PLAN: planned,
+            GRAPH: lambda: command([sys.executable, "-m", "benchmarks.starting", "graph"]),
+            AGAIN: lambda: first_step(kept),
+            ANEW: lambda: first_step(material.scratch()),
+        },
+        repeats,
+    )
+    took = {name: wall(found) for name, found in samples.items()}
+    above = took[HELP] - took[PYTHON]
+    yield Row(
+        "`catsdogs --help`",
+        f"{took[HELP]:.2f} s, {above:.2f} s above Python's own start",
+        "≤ 0.15 s above",
+        above <= 0.15,
+    )
+    imported = "tensorflow" in log.read_text()
+    yield Row(
+        f"`plan` on {2 * material.per_class:,} images in a bucket",
+        f"{took[PLAN]:.2f} s; TensorFlow {'' if imported else 'not '}imported, which takes {took[TENSORFLOW]:.2f} s",
+        "no TensorFlow imported", not imported,
+    )  # fmt: skip
+    beyond = took[AGAIN] - took[GRAPH]
+    yield Row(
+        "From the start of `run` to the end of the first training step, images on the volume",
+        f"{took[AGAIN]:.2f} s, {beyond:.2f} s beyond import and graph building", "≤ 1.5 s beyond", beyond <= 1.5,
+    )  # fmt: skip
+    yield Row(
+        "The same, with 4,000 images to get from the bucket first",
+        f"{took[ANEW]:.2f} s, {took[ANEW] - took[GRAPH]:.2f} s beyond",
+    )
+
+
+def step(arguments: list[str]) -> None:
+    """`catsdogs run` until its first training step has been taken."""
+    from job.cli import main
+    from job.interruption import Interruption
+
+    _stop_after_first_step()
+    sys.argv = ["catsdogs", "run", *arguments]
+    main(Interruption())
+
+
+def _stop_after_first_step() -> None:
+    """Has job.learner patched when it is imported, so that TensorFlow is imported no earlier than it would be."""
+    from job import devices
+
+    start = devices.start
+
+    def starting(require_gpu: bool) -> Any:
+        found = start(require_gpu)
+        from job.learner import Learner
+
+        train_step = Learner.train_step
+
+        def first(self: Learner, *given: Any) -> Any:
+            train_step(self, *given).numpy()
+            os._exit(0)
+
+        Learner.train_step = first  # type: ignore[method-assign]
+        return found
+
+    devices.start = starting
+
+
+def graph() -> None:
+    import numpy as np
+
+    from job import devices
+    from job.batches import Batch
+    from job.recipes import RECIPES
+
+    found = devices.start(require_gpu=False)
+    import tensorflow as tf
+
+    from job.learner import Learner
+
+    recipe = RECIPES["baseline"]
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found)
+    images = np.zeros((recipe.batch_size, recipe.image_size, recipe.image_size, 3), np.float32)
+    batch = Batch(images, np.zeros(recipe.batch_size, np.float32))
+    learner.train_step(batch, tf.zeros(3, tf.float64)).numpy()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "step":
+        step(sys.argv[2:])
+    else:
+        graph()

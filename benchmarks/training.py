@@ -1,0 +1,120 @@
+"""What an epoch costs beside the steps themselves, and what a checkpoint costs."""
+
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.material import BOOK, BUCKET, Material
+from benchmarks.measure import Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
+from job.batches import SHARE_OF_MEMORY, Generator, cores, memory_limit
+from job.checkpoints import Checkpoints, Mirror, Progress
+from job.events import Log
+from job.interruption import Interruption
+from job.recipes import RECIPES
+from job.stores import open_store
+
+ALL_IN, ALONE = "the epoch, all in", "the steps alone, on batches in memory"
+
+
+class Costs(NamedTuple):
+    epochs: Samples
+    blocked: list[float]
+    """Seconds for which training stands still for a checkpoint."""
+    uploading: list[float]
+    """Seconds of CPU for the copy in the bucket, while training goes on."""
+
+
+def rows(material: Material, repeats: int) -> Iterator[Row]:
+    directory = material.images(material.plain, "small", BOOK)
+    found: Costs = in_child(costs, directory, max(2, (repeats + 1) // 2), repeats)
+    what = f"Epoch of `baseline`, {2 * BOOK.train:,} and {2 * BOOK.validation:,} images, after the first"
+    samples = found.epochs
+    yield Row(
+        f"{what}: seconds",
+        "; ".join(f"{name} {wall(epochs):.2f} ({cpu(epochs):.2f} CPU)" for name, epochs in samples.items()),
+    )
+    measured, in_cpu = ratio(samples, ALL_IN, ALONE), ratio(samples, ALL_IN, ALONE, cpu)
+    yield Row(what, f"{measured:.3f} × the steps alone ({in_cpu:.3f} in CPU)", "≤ 1.03", measured <= 1.03)
+    blocked, uploading = statistics.median(found.blocked), statistics.median(found.uploading)
+    share = (blocked + uploading / cores()) / wall(samples[ALL_IN])
+    yield Row(
+        "A checkpoint every epoch, mirrored to the bucket",
+        f"{100 * share:.2f} % of the epoch: training stands still for {blocked:.3f} s,"
+        f" then {uploading:.3f} s of CPU to upload it",
+        "≤ 1 %", share <= 0.01,
+    )  # fmt: skip
+
+
+def costs(directory: Path, epochs: int, saves: int) -> Costs:
+    from job import devices
+
+    found = devices.start(require_gpu=False)
+    from job.learner import Learner
+    from job.training import Training
+
+    recipe, log = RECIPES["baseline"], Log([])
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found)
+    with tempfile.TemporaryDirectory() as scratch:
+        training, validation = (
+            Generator.of(
+                sorted((directory / split).glob("*/*.jpg")), batch_size=recipe.batch_size,
+                image_size=recipe.image_size, seed=0, shuffled=split == "train", scratch=Path(scratch),
+                most_bytes=int(SHARE_OF_MEMORY * memory_limit() / 2),
+            )
+            for split in ("train", "validation")
+        )  # fmt: skip
+        checkpoints = Checkpoints(Path(scratch) / "checkpoint", log)
+        fit = Training(
+            learner, recipe, training, validation, checkpoints, log, Interruption(), epochs=1000, checkpoint_every=60
+        )
+        fit.progress, fit.best_weights = Progress(), []
+        samples = _epochs(fit, learner, training, validation, epochs)
+        mirror = Mirror(open_store(f"s3://{BUCKET}/checkpoints"))
+        checkpoints.mirror = mirror
+        with contextlib.closing(mirror):
+            blocked, uploading = zip(*(_saved(fit, mirror) for _ in range(saves)), strict=True)
+    return Costs(samples, list(blocked), list(uploading))
+
+
+def _epochs(fit: Any, learner: Any, training: Generator, validation: Generator, repeats: int) -> Samples:
+    import tensorflow as tf
+
+    batches = training.batches()
+
+    def all_in() -> Sample:
+        samples: list[Sample] = []
+        with here(samples):
+            # What Training.run does for each epoch.
+            fit._train_epoch(batches)
+            fit._end_epoch(*fit._validate())
+        return samples[0]
+
+    def alone() -> Sample:
+        samples: list[Sample] = []
+        with here(samples):
+            for step, given in ((learner.train_step, shown), (learner.test_step, unseen)):
+                totals = tf.zeros(3, tf.float64)
+                for batch in given:
+                    totals = step(batch, totals)
+                totals.numpy()
+        return samples[0]
+
+    with contextlib.closing(batches):
+        all_in()
+        shown = [training.batch(0, step) for step in range(len(training))]
+        unseen = list(validation.batches())
+        return interleaved({ALL_IN: all_in, ALONE: alone}, repeats)
+
+
+def _saved(fit: Any, mirror: Mirror) -> tuple[float, float]:
+    began = time.monotonic()
+    fit._save()
+    blocked, used = time.monotonic() - began, time.process_time()
+    sending = mirror._sending
+    assert sending is not None
+    sending.result()
+    return blocked, time.process_time() - used
