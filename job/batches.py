@@ -5,12 +5,14 @@ after any history. So the next few are made ahead while the current one trains, 
 goes on with the very batch that the interrupted one would have had.
 """
 
+import math
 import os
+import weakref
 from collections import deque
 from collections.abc import Generator as Generating
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -34,9 +36,32 @@ class Batch(NamedTuple):
     """N; the index of the class in alphabetical order: 0 cats, 1 dogs."""
 
 
-def as_input(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What a model is shown, in training and ever after: values in [0, 1]."""
-    return np.multiply(pixels, np.float32(1 / 255))
+def as_input(pixels: NDArray[np.uint8], into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """What a model is shown, in training and ever after: values in [0, 1], in a new array or in `into`."""
+    return np.multiply(pixels, np.float32(1 / 255), out=into)
+
+
+class Buffers:
+    """Arrays whose memory is used again once nobody holds them: to get new memory takes longer than to fill it."""
+
+    def __init__(self) -> None:
+        # As much as one generator has under way at once.
+        self._spare: deque[NDArray[np.float32]] = deque(maxlen=cores() + 2)
+
+    def lend(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """An array of anything. Threads may ask at once."""
+        count = math.prod(shape)
+        try:
+            memory = self._spare.pop()
+        except IndexError:
+            memory = np.empty(0, np.float32)
+        if memory.size < count:
+            memory = np.empty(count, np.float32)
+        # Numpy lets a view hold the first array before it that is not itself a view of an array: with a memoryview
+        # in between, whoever has a part of a batch holds `array`, and not `memory` alone.
+        array = np.frombuffer(memory.data, np.float32, count)
+        weakref.finalize(array, self._spare.append, memory).atexit = False
+        return array.reshape(shape)
 
 
 def cores() -> int:
@@ -132,6 +157,7 @@ class Generator:
     seed: int
     shuffled: bool
     augmentation: Augmentation | None = None
+    buffers: Buffers = field(default_factory=Buffers, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -159,7 +185,7 @@ class Generator:
         if self.augmentation is not None:
             for place, index in enumerate(indices):
                 images[place] = self.augmentation.applied(images[place], self.seed, epoch, int(index))
-        return Batch(as_input(images), self.labels[indices])
+        return Batch(as_input(images, self.buffers.lend(images.shape)), self.labels[indices])
 
     def batches(self, epoch: int = 0, step: int = 0) -> Generating[Batch, None, None]:
         """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import itertools
 import threading
@@ -177,6 +178,20 @@ def test_a_batch_is_the_callers_to_change(generator: Generator) -> None:
         batch.images[:] = 0
         batch.labels[:] = 0
     assert [sorted(epoch) for epoch in epochs(generator, 1)] == [list(range(IMAGES))]
+
+
+def test_a_part_of_a_batch_stays_what_it_is_while_memory_of_others_is_used_again(generator: Generator) -> None:
+    addresses, kept = set(), []
+    with contextlib.closing(generator.batches()) as running:
+        for number in range(40):
+            images = next(running).images
+            addresses.add(images.ctypes.data)
+            if number % 10 == 0:
+                part = images[1:, ::2].transpose(0, 2, 1, 3)
+                kept.append((part, part.copy()))
+    assert len(addresses) < 20
+    for part, expected in kept:
+        np.testing.assert_array_equal(part, expected)
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
