@@ -25,6 +25,14 @@ test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, arc
 test-slow: $(VENV)/ready ## Run the tests that take longer; ARCHIVE=dogs-vs-cats.zip adds the job on the real archive.
 	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow --ignore=tests/faults --ignore=tests/cluster $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/bench ## Measure it against what else there is, 20 minutes; ARCHIVE=dogs-vs-cats.zip ORIGINAL=train.zip for real images.
+	$(BIN)/python -m benchmarks $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(ORIGINAL),--original "$(ORIGINAL)") $(ARGS)
+
+$(VENV)/bench: $(VENV)/ready locks/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r locks/bench.txt
+	touch $@
+
 IMAGE ?= catsdogs-train:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DOCKER ?= docker
 EXTRA ?= gpu
@@ -60,6 +68,7 @@ lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bound
 	$(LOCK) --extra gpu --output-file locks/gpu.txt pyproject.toml
 	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml
 	$(LOCK) --no-deps --output-file locks/helm.txt locks/helm.in
+	$(LOCK) --no-deps --output-file locks/bench.txt locks/bench.in
 	$(LOCK) --output-file locks/checkov.txt locks/checkov.in
 
 .PHONY: clean
