@@ -94,13 +94,14 @@ class Sweep:
             if found is None:
                 try:
                     self._going[name_of(job)] = self._cluster.create("jobs", job)
-                    self._say(f"{title}: submitted")
                 except Conflict:
                     # Somebody submits the same.
                     found = self._cluster.get("jobs", name_of(job))
-            if found is not None:
-                self._found(title, found)
             del self.left[0]
+            if found is None:
+                self._say(f"{title}: submitted")
+            else:
+                self._found(title, found)
 
     def _found(self, title: str, job: Object) -> None:
         pods = releases.pods_of(self._cluster, job)

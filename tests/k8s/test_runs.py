@@ -240,6 +240,18 @@ def test_what_is_unknown_is_a_dash() -> None:
     assert row == ["pets-1", "Running", "-", "-", "-", "-", "-", "/pets-1"]
 
 
+def test_a_code_is_shown_where_it_is_one_of_a_failure() -> None:
+    now = datetime.now(UTC)
+
+    def shown(made: Object, *pods: Object) -> str:
+        return re.split(" {3,}", table([run_of(made, list(pods), Progress())], now).splitlines()[1])[1]
+
+    assert shown(job(conditions=POLICY)) == "Failed (65)"
+    assert shown(job(conditions=failed("DeadlineExceeded"))) == "Failed"
+    assert shown(job(), ended(75)) == "Interrupted (75)"
+    assert shown(job(), ended(75), POD) == "Running"
+
+
 def test_a_gpu_may_be_any_extended_resource() -> None:
     mig = objects.job()
     limits = {"nvidia.com/mig-1g.10gb": "2", "cpu": 1}

@@ -5,11 +5,15 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from k8s.cluster import Cluster
+from k8s.sweep import Sweep
+from k8s.watching import Changed, Listed, Message
 from tests.helm.chart import environment
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api, Fault
@@ -135,8 +139,11 @@ def test_wait_ends_with_the_exit_code_of_the_job(api: Api, plugin: Plugin) -> No
     again = plugin("submit", "--from", "pets", "--set", "epochs=51", "--wait")
     assert again.returncode == 77
     assert "is there already, Failed; to go on where it failed, cure the cause" in again.stdout
+    assert plugin("submit", "--from", "pets", "--sweep", "epochs=51,50", "--wait").returncode == 77
     with_nobody = plugin("submit", "--from", "pets", "--set", "epochs=51")
     assert with_nobody.returncode == 0
+    assert plugin("submit", "--from", "pets", "--sweep", "epochs=51,52,53", "--parallel", "1").returncode == 0
+    assert len(made(api)) == 4
 
 
 def test_wait_for_a_run_that_is_removed_or_stopped(api: Api, start_plugin: Starter) -> None:
@@ -174,7 +181,9 @@ def test_a_sweep_has_so_many_at_work_and_goes_on_after_an_interruption(api: Api,
     assert len(made(api)) == 2
     first = names_of(made(api))
     finish(api, first[0])
-    until(lambda: len(made(api)) == 3)
+    assert process.stdout is not None
+    told_so_far = [process.stdout.readline().split()[-1] for _ in range(4)]
+    assert [word for word in told_so_far if word == b"submitted"] == [b"submitted"] * 3
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
@@ -197,6 +206,40 @@ def test_a_sweep_has_so_many_at_work_and_goes_on_after_an_interruption(api: Api,
     assert sorted(rates) == [(rate, seed) for rate in ("0.0001", "0.001", "0.01") for seed in "12"]
     assert out.decode().count("is there already") == 3
     assert out.decode().count("is complete") == 5
+
+
+def test_what_another_has_made_meanwhile(api: Api, plugin: Plugin) -> None:
+    release(api)
+    name = yaml.safe_load(plugin("submit", "--from", "pets", "--set", "epochs=3", "--dry-run").stdout)["metadata"][
+        "name"
+    ]
+    # Which a list by the release's label does not show.
+    api.put("jobs", objects.job(name, "others"))
+    done = plugin("submit", "--from", "pets", "--set", "epochs=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"run {name} (epochs=3): is there already, Pending\n"
+
+
+def test_what_the_watch_brings_out_of_order(api: Api, kubeconfig: Path) -> None:
+    said: list[str] = []
+    first, second = objects.job("pets-1"), objects.job("pets-2")
+    for job in (first, second):
+        del job["metadata"]["uid"]
+    sweep = Sweep(Cluster.connect(str(kubeconfig), None, None), [first, second], 1, True, said.append)
+    there = {"pets-2": objects.job("pets-2", conditions=[{"type": "Complete", "status": "True"}])}
+    sweep._begin(there)
+    # A list that was read before the Job was made.
+    sweep._take(Message("jobs", Listed([there["pets-2"]])), there)
+    # And one that was there, but is not when its turn comes.
+    sweep._take(Message("jobs", Changed(there["pets-2"], True)), there)
+    finish(api, "pets-1")
+    sweep._take(Message("jobs", Changed(api.all("jobs")[0], False)), there)
+    sweep._begin(there)
+    assert said == [
+        "run pets-1: submitted",
+        "run pets-1 is complete; its result is at s3://pets/runs/pets-1/",
+        "run pets-2: submitted",
+    ]
 
 
 def test_the_release_s_present_description_is_taken(api: Api, plugin: Plugin) -> None:
@@ -235,8 +278,9 @@ def test_a_volume_that_one_node_can_mount_is_told(api: Api, plugin: Plugin) -> N
     assert "share the volume pets-vol with pets-catsdogs-train-0123456789 (ReadWriteOnce)" in warned.stderr
     finish(api, job["metadata"]["name"])
     finish(api, made(api)[0]["metadata"]["name"])
-    assert "share" not in plugin("submit", "--from", "pets", "--set", "epochs=4").stderr
-    finish(api, next(name for name in names_of(made(api)) if "share" not in name))
+    finish_each(api)
+    in_turn = plugin("submit", "--from", "pets", "--sweep", "epochs=4,7", "--parallel", "1", "--wait")
+    assert (in_turn.returncode, in_turn.stderr) == (0, "")
     api.put("persistentvolumeclaims", {**claim, "spec": {"accessModes": ["ReadWriteMany"]}})
     assert "share" not in plugin("submit", "--from", "pets", "--sweep", "epochs=5,6").stderr
 
