@@ -74,9 +74,8 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         extras_off = ("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0")
         loopback = ("-ip=127.0.0.1", "-ip.bind=127.0.0.1")
         # Every bucket takes volumes of its own, by default as many as the disk has room for if each became full.
-        return [
-            _weed(), "-logtostderr=true", "mini", f"-dir={data}", "-volume.max=10000", *loopback, *services, *extras_off,
-        ]  # fmt: skip
+        volumes = "-volume.max=10000"
+        return [_weed(), "-logtostderr=true", "mini", f"-dir={data}", volumes, *loopback, *services, *extras_off]
 
     with _serving(command, "/healthz", {**os.environ, **credentials}) as endpoint:
         yield S3Server(endpoint, access_key, secret_key)
