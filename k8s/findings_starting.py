@@ -174,13 +174,11 @@ def mount(seen: Seen) -> Finding | None:
 
 def starting(seen: Seen) -> Finding | None:
     """Nothing is wrong yet."""
-    reason, message, _ = _waiting(seen)
     pulling, pulled = (seen.events_of(seen.pod, one) for one in ("Pulling", "Pulled"))
     if len(pulling) > len(pulled):
         step = "wait: an image with CUDA is several GB"
         return Finding(f"{_node(seen)} is pulling the image", seen.pod_place, [f"kubelet: {pulling[-1]}"], [step])
-    evidence = [f"kubelet: {reason} {message}".strip()] if reason else []
-    return Finding(f"{_node(seen)} is starting it", seen.pod_place, evidence, ["wait some seconds"])
+    return Finding(f"{_node(seen)} is starting it", seen.pod_place, [], ["wait some seconds"])
 
 
 def unready_node(seen: Seen) -> Finding | None:

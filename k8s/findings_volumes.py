@@ -58,6 +58,9 @@ def _unbound(seen: Seen, claim: Object, message: str) -> Finding | None:
         steps = [f"kubectl delete pvc -n {seen.namespace} {name}, and upgrade the release: the run begins anew"]
         return Finding(f"{what} any more: the one it had is gone", place, [], steps)
     classes = None if seen.classes is None else {name_of(one): one for one in seen.classes}
+    if wanted == "":
+        steps = ["make a PersistentVolume without a class that fits it, or use a claim with one"]
+        return Finding(f"{what}: it asks for one without a class, and none is free", place, waits, steps)
     if classes is not None and not wanted:
         evidence = [f"classes here: {listed(sorted(classes)) or 'none'}", *waits]
         steps = ["name one: --set volume.storageClass=…"] if classes else []
@@ -74,11 +77,11 @@ def _unbound(seen: Seen, claim: Object, message: str) -> Finding | None:
         return Finding(f"{what}: making one fails", place, failed, [f"{steps[0]} volume.storageClass may help"])
     mode = dig(classes, wanted, "volumeBindingMode")
     provisioner = dig(classes, wanted, "provisioner")
-    if mode == "WaitForFirstConsumer" and "unbound immediate" not in message:
+    if (mode == "WaitForFirstConsumer" or classes is None) and "unbound immediate" not in message:
         if not seen.pod or dig(seen.pod, "spec", "nodeName") or not dig(claim, "metadata", "annotations", SELECTED):
             return None
-        what += f" yet: {provisioner or 'its provisioner'} is making one"
-        return Finding(what, place, waits, [f"wait; or see whether {provisioner} is at work"])
+        by = provisioner or "its provisioner"
+        return Finding(f"{what} yet: {by} is making one", place, waits, [f"wait; or see whether {by} is at work"])
     if provisioner == "kubernetes.io/no-provisioner":
         steps = [f"make a PersistentVolume of class {wanted}, or set another volume.storageClass"]
         return Finding(f"{what}: its class {wanted} makes none by itself, and none is free", place, waits, steps)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from k8s import scheduling
+from k8s import resources, scheduling
 from k8s.contract import Object
 from tests.k8s.diagnosed import (
     CLAIM,
@@ -377,6 +377,32 @@ SCHEDULING = [
         next=["kubectl uncordon"],
     ),
     Case(
+        "several reasons: what holds for nodes with the resource comes first, the control plane last",
+        seen(
+            unscheduled(
+                "0/5 nodes are available: 1 node(s) didn't match Pod's node affinity/selector,"
+                " 1 node(s) had untolerated taint {dedicated: research},"
+                " 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: },"
+                f" 1 Insufficient memory, 1 Insufficient {GPU}. {NOT_HELPFUL}"
+            ),
+            nodes=[
+                node("cp", taint="node-role.kubernetes.io/control-plane=:NoSchedule"),
+                node("a", gpus=1),
+                node("b", taint="dedicated=research:NoSchedule"),
+                node("c", offers={"memory": "8Gi"}),
+                node("d"),
+            ],
+            others=[other("x", "a", gpus="1")],
+        ),
+        [
+            f"every {GPU} that it may use is taken",
+            "it asks for 4 Gi of memory, and no node that it may use has that much free",
+            "1 node(s) lack the labels",
+            "1 node(s) (b) have the taint dedicated=research:NoSchedule",
+            "1 node(s) (cp) are of the control plane",
+        ],
+    ),
+    Case(
         "labels",
         seen(
             told("3 node(s) didn't match Pod's node affinity/selector"),
@@ -551,6 +577,22 @@ VOLUMES = [
             events=[event(claim(), "WaitForFirstConsumer", WAITS)],
         ),
         [f"no node has the resource {GPU}"],
+    ),
+    Case(
+        "may wait for the pod, classes unread",
+        seen(told(f"3 Insufficient {GPU}"), nodes=NO_GPU_NODES, others=[], claims=[claim()]),
+        [f"no node has the resource {GPU}"],
+    ),
+    Case(
+        "unbound, classes unread",
+        seen(UNBOUND, claims=[claim()]),
+        ["has no volume yet: its provisioner has not made one"],
+        ["its storage class is standard"],
+    ),
+    Case(
+        "asks for a volume without a class",
+        seen(UNBOUND, claims=[claim(storage_class="") | {"spec": {"storageClassName": ""}}], classes=[storage_class()]),
+        ["it asks for one without a class, and none is free"],
     ),
     Case(
         "made for the node that was chosen",
@@ -929,3 +971,40 @@ def test_only_the_newest_message_of_its_own_pod_counts() -> None:
         event(pod(), "FailedMount", "older", "2026-01-01T00:00:01Z"),
     ]
     assert seen(earlier, pod(), events=events).events_of(pod(), "FailedMount") == ["older", "newest"]
+
+
+@pytest.mark.parametrize(
+    ("toleration", "tolerated"),
+    [
+        ({"operator": "Exists"}, True),
+        ({"key": "dedicated", "operator": "Exists"}, True),
+        ({"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}, True),
+        ({"key": "dedicated", "operator": "Exists", "effect": "NoExecute"}, False),
+        ({"key": "dedicated", "operator": "Equal", "value": "research"}, True),
+        ({"key": "dedicated", "value": "research", "effect": ""}, True),
+        ({"key": "dedicated", "operator": "Equal", "value": "another"}, False),
+        ({"key": "dedicated", "operator": "Equal"}, False),
+        ({"key": "another", "operator": "Exists"}, False),
+    ],
+)
+def test_tolerations(toleration: Object, tolerated: bool) -> None:
+    taint = {"key": "dedicated", "value": "research", "effect": "NoSchedule"}
+    assert scheduling.tolerated(taint, {"spec": {"tolerations": [toleration]}}) is tolerated
+    assert scheduling.tolerated(taint, {"spec": {}}) is False
+
+
+def test_the_sums_of_the_scheduler() -> None:
+    """Sums of containers, the largest init container, limits where there are no requests, overhead."""
+    made = {
+        "spec": {
+            "overhead": {"cpu": "250m"},
+            "initContainers": [{"resources": {"requests": {"memory": "3Gi", "cpu": "1"}}}],
+            "containers": [
+                {"resources": {"requests": {"cpu": "1500m"}, "limits": {"cpu": "4", "memory": "1Gi", GPU: "1"}}},
+                {"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
+                {},
+            ],
+        }
+    }
+    sums = {name: float(value) for name, value in resources.requested(made).items()}
+    assert sums == {"cpu": 2.75, "memory": 3 * 2**30, GPU: 1}
