@@ -4,6 +4,7 @@ import contextlib
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks import link
@@ -24,7 +25,7 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
             moved[size] = relay.received
         return sample
 
-    samples = interleaved({f"{size:,}": lambda size=size: prepared(size) for size in sizes}, max(1, repeats // 2))
+    samples = interleaved({f"{size:,}": partial(prepared, size) for size in sizes}, max(1, repeats // 2))
     few, book, every = sizes
     took = [wall(found) for found in samples.values()]
     yield Row(

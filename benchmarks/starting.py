@@ -90,11 +90,12 @@ def _stop_after_first_step() -> None:
 
         train_step = Learner.train_step
 
-        def first(self: Learner, *given: Any) -> Any:
+        def first(self: Learner, *given: Any) -> None:
             train_step(self, *given).numpy()
             os._exit(0)
 
-        Learner.train_step = first  # type: ignore[method-assign]
+        learner: Any = Learner
+        learner.train_step = first
         return found
 
     devices.start = starting
