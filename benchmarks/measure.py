@@ -6,6 +6,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -38,20 +39,20 @@ def command(
     arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None, output: Path | None = None
 ) -> Sample:
     """Runs it to its end. Raises Failed."""
-    log = output.open("w+b") if output else subprocess.DEVNULL
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [str(argument) for argument in arguments], env={**os.environ, **(environment or {})}, stdout=log,
-        stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
-    )  # fmt: skip
-    said = process.stderr.read() if process.stderr else b""
-    # Of this child and of those that it waited for; RUSAGE_CHILDREN would be of all there ever were.
-    _, status, used = os.wait4(process.pid, 0)
-    wall = time.monotonic() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        said = output.read_bytes() if output else said
-        raise Failed(f"{arguments}: exit code {process.returncode}\n{said[-2000:].decode(errors='replace')}")
+    with tempfile.TemporaryFile() if output is None else output.open("w+b") as log:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [str(argument) for argument in arguments], env={**os.environ, **(environment or {})},
+            stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        # Of this child and of those that it waited for; RUSAGE_CHILDREN would be of all there ever were.
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            said = log.read()[-2000:].decode(errors="replace")
+            raise Failed(f"{arguments}: exit code {process.returncode}\n{said}")
     return Sample(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
 
