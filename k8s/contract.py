@@ -16,11 +16,7 @@ CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 QUEUE = "kueue.x-k8s.io/queue-name"
 SPEC = "catsdogs-train/spec"
 """The annotation in which the chart keeps a Job's spec as it wrote it, without the API server's defaults."""
-EARLIER = "catsdogs-train/earlier"
-"""The annotation of a Job of an earlier revision of its release."""
 RERUN = "catsdogs-train/rerun"
-RESULT, OUTPUT, ENDPOINT = (f"catsdogs-train/{name}" for name in ("result", "output", "endpoint"))
-"""Annotations of the release's service account, which is there after its Job has been removed."""
 PREFIX = "CATSDOGS_"
 
 EXIT_CODES: dict[int, tuple[str, bool | None, str]] = {
