@@ -16,7 +16,6 @@ CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 QUEUE = "kueue.x-k8s.io/queue-name"
 SPEC = "catsdogs-train/spec"
 """The annotation in which the chart keeps a Job's spec as it wrote it, without the API server's defaults."""
-RERUN = "catsdogs-train/rerun"
 PREFIX = "CATSDOGS_"
 
 EXIT_CODES: dict[int, tuple[str, bool | None, str]] = {
