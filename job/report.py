@@ -1,23 +1,19 @@
-"""A finished run for people and spreadsheets: history.png, history.csv, predictions.csv, report.html."""
+"""A finished run for people and spreadsheets: history.png, history.csv, predictions.csv."""
 
-import base64
 import csv
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
 from math import inf
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
-from job.events import duration_text, percent, size_text
-from job.measures import wilson_interval
+from job.events import percent
 
 if TYPE_CHECKING:  # evaluation imports TensorFlow, which a report does not need
     from matplotlib.axes import Axes
 
     from job.evaluation import Prediction
 
-SPLITS = ("train", "validation", "test")
 FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
 HISTORY_COLUMNS = ("epoch", *FIGURES, "seconds")
 
@@ -120,111 +116,18 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
 
-def report_html(
-    path: Path,
-    *,
-    run: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    history: Iterable[Mapping[str, float]],
-    quarantined: Iterable[Mapping[str, str]],
-    history_image: bytes,
-) -> None:
-    """One page for people that needs nothing but itself: no script, no other file, no network.
+def earlier(log: Iterable[str]) -> dict[str, float]:
+    """What a run's log says of the time before its training: `starts` of the run, and seconds of `preparing`.
 
-    `run` and `metrics` are what run.json and metrics.json hold, `history` has the keys of HISTORY_COLUMNS,
-    `quarantined` those of split.json, `history_image` is history.png. Raises OSError.
+    `log` is log.jsonl's lines; of several starts the seconds are added up. A line that a crash cut is passed over.
     """
-    test, confusion = metrics["test"], metrics["test"]["confusion"]
-    low, high = wilson_interval(test["correct"], test["images"])
-    durations = {name: duration_text(seconds) for name, seconds in metrics["seconds"].items()}
-    facts = {**run["device"], **durations}
-    if metrics.get("peak_memory_bytes"):
-        facts["peak memory"] = size_text(metrics["peak_memory_bytes"])
-    splits = [(name, percent(metrics[name]["accuracy"]), f"{metrics[name]['loss']:.4f}") for name in SPLITS]
-    verdicts = [
-        (truth, *(f"{row[name]:,} ({percent(row[name] / max(1, sum(row.values())))})" for name in confusion))
-        for truth, row in confusion.items()
-    ]
-    left_out = [(item["member"], item["reason"], item.get("replaced_by")) for item in quarantined]
-    epochs = [
-        (f"{row['epoch']:.0f}", *(f"{row[name]:.4f}" for name in FIGURES), f"{row['seconds']:.1f}") for row in history
-    ]
-    texts = {
-        "run_id": run["run_id"],
-        "accuracy": percent(test["accuracy"]),
-        "interval": f"{percent(low)} to {percent(high)}",
-        "correct": f"{test['correct']:,}",
-        "images": f"{test['images']:,}",
-        "best_epoch": str(metrics["best_epoch"]),
-        "epochs": str(metrics["epochs"]),
-    }
-    tables = {part: _table((), run[part].items()) for part in ("settings", "versions", "archive")}
-    tables["facts"] = _table((), facts.items())
-    tables["confusion"] = _table(("", *(f"called {name}" for name in confusion)), verdicts, "figures")
-    tables["splits"] = _table(("", "accuracy", "loss"), splits, "figures")
-    tables["left_out"] = _table(("member", "reason", "replaced by"), left_out) if left_out else "<p>None.</p>"
-    tables["by_epoch"] = _table(HISTORY_COLUMNS, epochs, "figures")
-    image = base64.b64encode(history_image).decode()
-    page = PAGE.substitute(tables, image=image, **{name: escape(text) for name, text in texts.items()})
-    path.write_text(page, encoding="utf-8")
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], kind: str = "facts") -> str:
-    """HTML; everything in it is escaped, a row's first cell names it, None becomes a dash."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    lines = [f"<tr>{head}</tr>"] if heads else []
-    for name, *cells in rows:
-        values = "".join(f"<td>{'–' if cell is None else escape(str(cell))}</td>" for cell in cells)
-        lines.append(f'<tr><th scope="row">{escape(str(name))}</th>{values}</tr>')
-    return f'<div class="wide"><table class="{kind}">{"".join(lines)}</table></div>'
-
-
-PAGE = Template("""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$run_id: $accuracy test accuracy</title>
-<style>
-:root { color-scheme: light; --ink: #222; --soft: #5c5c5c; --line: #ddd; --paper: #fff; --accent: #0072b2 }
-@media screen and (prefers-color-scheme: dark) { :root { color-scheme: dark;
-  --ink: #e8e8e8; --soft: #a8a8a8; --line: #3a3d42; --paper: #17191c; --accent: #56b4e9 } }
-body { margin: 2rem auto; max-width: 56rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
-h1, h2 { line-height: 1.2; margin: 2rem 0 .6rem } h1 { font-size: 1.4rem } h2 { font-size: 1.1rem }
-h1 + p { font-size: 4rem; font-weight: 700; line-height: 1; margin: 0; color: var(--accent) }
-img { width: 100%; min-width: 36rem; height: auto; background: #fff; border-radius: .5rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top }
-tr { border-bottom: 1px solid var(--line) } th { font-weight: 400; color: var(--soft); overflow-wrap: normal }
-.wide { overflow-x: auto } .figures td, .figures th[scope=col] { text-align: right; overflow-wrap: normal }
-.pair { display: flex; flex-wrap: wrap; gap: 0 4rem } .pair > section { min-width: 15rem }
-@media print { body { margin: 0; font-size: .8rem } tr, img { break-inside: avoid } }
-</style>
-</head>
-<body>
-<h1>Cats and dogs: run $run_id</h1>
-<p>$accuracy</p>
-<p>of $images test images, none of them seen in training, were called by their right name: $correct.
-The 95 % interval (Wilson) is $interval: the accuracies on other images of this kind that so many images
-leave plausible. The model is that of epoch $best_epoch of $epochs, the best on the validation images.</p>
-<div class="wide"><img src="data:image/png;base64,$image" width="1500" height="660"
-  alt="Accuracy and loss, training and validation, over $epochs epochs; the best, $best_epoch, is marked">
-</div>
-<div class="pair">
-<section><h2>Truth and verdict, test images</h2>$confusion</section>
-<section><h2>The model on each split</h2>$splits</section>
-</div>
-<h2>Images left out</h2>$left_out
-<h2>Archive</h2>$archive
-<div class="pair">
-<section><h2>Settings</h2>$settings</section>
-<section><h2>Versions</h2>$versions<h2>Device, time, memory</h2>$facts</section>
-</div>
-<h2>Every epoch</h2>$by_epoch
-</body>
-</html>
-""")
+    found = {"starts": 0, "preparing": 0.0}
+    for line in log:
+        try:
+            said = json.loads(line)
+            found["starts"] += said["event"] == "started"
+            if said["event"] in ("unpacked", "split", "split-reused"):
+                found["preparing"] += said["seconds"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job import __version__, publish, report, split, volume
+from job import __version__, page, publish, report, split, volume
 from job.archive import CLASSES, open_archive, unpack
 from job.batches import SHARE_OF_MEMORY, Generator, memory_limit
 from job.checkpoints import Checkpoints, Mirror, Progress
@@ -279,13 +279,17 @@ class Run:
         self.log.say("evaluated", **{name: figures[name] for name in ("accuracy", "images", "correct", "loss")})
         best, history = progress.best, progress.history
         assert best is not None
+        with volume.failures(self.settings.run_directory), (self.settings.run_directory / publish.LOG).open() as log:
+            earlier = report.earlier(log)
         metrics = {
             "best_epoch": best["epoch"],
             "epochs": self.settings.epochs,
             "train": {"loss": best["loss"], "accuracy": best["accuracy"]},
             "validation": {"loss": best["val_loss"], "accuracy": best["val_accuracy"]},
             "test": figures,
+            "starts": earlier["starts"],
             "seconds": {
+                "preparing": earlier["preparing"],
                 "training": sum(row["seconds"] for row in history),
                 "evaluation": time.monotonic() - began,
             },
@@ -299,13 +303,14 @@ class Run:
             report.history_png(directory / "history.png", history, int(best["epoch"]), title)
             report.history_csv(directory / "history.csv", history)
             report.predictions_csv(directory / "predictions.csv", predictions)
-            report.report_html(
+            page.report_html(
                 directory / "report.html",
                 run=about,
                 metrics=metrics,
                 history=history,
                 quarantined=prepared.quarantined,
-                history_image=(directory / "history.png").read_bytes(),
+                predictions=predictions,
+                directory=prepared.directory,
             )
             (directory / "metrics.json").write_bytes(publish.as_json(metrics))
             (directory / publish.RUN).write_bytes(publish.as_json(about))

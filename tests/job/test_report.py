@@ -1,12 +1,9 @@
 """What a person or a spreadsheet finds in the files of a finished run."""
 
-import base64
 import csv
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +16,6 @@ from job import report
 VALIDATION_BLUE = (0x00, 0x72, 0xB2)
 TRAINING_VERMILION = (0xD5, 0x5E, 0x00)
 MARK_GREY = (0x8A, 0x8A, 0x8A)
-HOSTILE = "<script>alert('\"&')</script>"
 
 
 class Prediction(NamedTuple):
@@ -41,78 +37,6 @@ def history(epochs: int) -> list[dict[str, float]]:
         }
         for epoch in range(1, epochs + 1)
     ]
-
-
-RUN: dict[str, Any] = {
-    "run_id": "baseline-1a2b3c4d",
-    "settings": {"recipe": "baseline", "learning_rate": 0.0001, "checkpoint_to": None},
-    "versions": {"python": "3.11.9", "tensorflow": "2.21.0"},
-    "device": {"name": "CPU", "dtype": "float32", "replicas": 1},
-    "archive": {"uri": "s3://pets/dogs-vs-cats.zip", "size": 852, "etag": "e7a6", "directory_sha256": "5a5a"},
-}
-METRICS: dict[str, Any] = {
-    "best_epoch": 12,
-    "epochs": 30,
-    "train": {"loss": 0.4512, "accuracy": 0.813},
-    "validation": {"loss": 0.5623, "accuracy": 0.734},
-    "test": {
-        "loss": 0.5734,
-        "accuracy": 0.727,
-        "images": 1000,
-        "correct": 727,
-        "confusion": {"cat": {"cat": 380, "dog": 120}, "dog": {"cat": 153, "dog": 347}},
-    },
-    "peak_memory_bytes": 1_834_000_000,
-    "seconds": {"training": 933.1, "evaluation": 8.4},
-}
-
-
-class Page(HTMLParser):
-    """The page as a reader sees it: its words, its tables by cell; unbalanced tags raise."""
-
-    VOID = ("meta", "img", "br", "link", "hr")
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words = ""
-        self.rows: list[list[str]] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words += data
-        if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
-
-
-def written_page(folder: Path, **changes: Any) -> str:
-    given: Mapping[str, Any] = {
-        "run": RUN,
-        "metrics": METRICS,
-        "history": history(30),
-        "quarantined": [],
-        "history_image": b"\x89PNG",
-    }
-    report.report_html(folder / "report.html", **{**given, **changes})
-    return (folder / "report.html").read_text(encoding="utf-8")
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -197,92 +121,16 @@ def test_predictions_csv_gives_the_same_predictions_back(tmp_path: Path) -> None
     assert [Prediction(a, b, float(c), d) for a, b, c, d in rows] == given
 
 
-@pytest.mark.parametrize(("correct", "images"), [(727, 1000), (0, 10), (10, 10), (1, 1), (500, 1000)])
-def test_interval_ends_are_the_shares_that_the_test_just_rejects(correct: int, images: int) -> None:
-    low, high = report.wilson_interval(correct, images)
-    assert 0 <= low <= correct / images <= high + 1e-12 <= 1 + 1e-12
-    for share in (low, high):
-        if 1e-9 < share < 1 - 1e-9:  # Wilson's definition: the observed share lies 1.96 standard errors of `share` away
-            distance = abs(correct / images - share) / math.sqrt(share * (1 - share) / images)
-            assert distance == pytest.approx(1.959964, rel=1e-5)
-
-
-def test_interval_of_known_value() -> None:
-    assert report.wilson_interval(727, 1000) == pytest.approx((0.69856, 0.75370), abs=5e-6)
-    assert report.wilson_interval(0, 0) == (0, 1)
-
-
-def test_page_says_what_the_run_came_to(tmp_path: Path) -> None:
-    picture = b"\x89PNG\r\n\x1a\n not really"
-    left_out = [
-        {"member": "train/cat.5.jpg", "reason": "empty", "replaced_by": "train/cat.2000.jpg"},
-        {"member": "train/dog.7.jpg", "reason": "cut off"},
-    ]
-    page = Page(written_page(tmp_path, quarantined=left_out, history_image=picture))
-    for said in (
-        "baseline-1a2b3c4d",
-        "72.7 %",
-        "1,000 test images",
-        "727",
-        "69.9 % to 75.4 %",
-        "epoch 12 of 30",
-    ):
-        assert said in page.words
-    for row in (
-        ["", "called cat", "called dog"],
-        ["cat", "380 (76.0 %)", "120 (24.0 %)"],
-        ["dog", "153 (30.6 %)", "347 (69.4 %)"],
-        ["train", "81.3 %", "0.4512"],
-        ["validation", "73.4 %", "0.5623"],
-        ["test", "72.7 %", "0.5734"],
-        ["train/cat.5.jpg", "empty", "train/cat.2000.jpg"],
-        ["train/dog.7.jpg", "cut off", "–"],
-        ["learning_rate", "0.0001"],
-        ["checkpoint_to", "–"],
-        ["tensorflow", "2.21.0"],
-        ["dtype", "float32"],
-        ["training", "15:33 min"],
-        ["peak memory", "1.83 GB"],
-        ["directory_sha256", "5a5a"],
-        ["30", "0.1750", "0.8875", "0.6200", "0.7000", "30.1"],
-    ):
-        assert row in page.rows
-    sources = [value for name, value in page.attributes if name == "src"]
-    assert sources == [f"data:image/png;base64,{base64.b64encode(picture).decode()}"]
-
-
-def test_page_without_quarantine_and_memory(tmp_path: Path) -> None:
-    metrics = {key: value for key, value in METRICS.items() if key != "peak_memory_bytes"}
-    page = Page(written_page(tmp_path, metrics=metrics))
-    assert "None." in page.words
-    assert "peak memory" not in page.words
-
-
-def test_page_needs_nothing_from_outside(tmp_path: Path) -> None:
-    text = written_page(tmp_path)
-    for forbidden in ("http://", "https://", "<script", "url(", "@import", "$"):
-        assert forbidden not in text
-    assert not Page(text).tags & {"script", "link", "iframe", "object", "base"}
-
-
-def test_hostile_values_are_shown_and_nothing_more(tmp_path: Path) -> None:
-    parts = {name: {HOSTILE: HOSTILE} for name in ("settings", "versions", "device", "archive")}
-    tame = Page(written_page(tmp_path))
-    text = written_page(
-        tmp_path,
-        run={"run_id": HOSTILE, **parts},
-        metrics={**METRICS, "test": {**METRICS["test"], "confusion": {HOSTILE: {HOSTILE: 5}}}},
-        quarantined=[{"member": HOSTILE, "reason": HOSTILE, "replaced_by": HOSTILE}],
-    )
-    page = Page(text)
-    assert "<script" not in text
-    assert page.tags == tame.tags
-    assert page.rows.count([HOSTILE, HOSTILE]) == 4
-    assert [HOSTILE, HOSTILE, HOSTILE] in page.rows
-    assert f"run {HOSTILE}" in page.words
+def test_time_before_the_training_is_read_from_the_log() -> None:
+    lines = [
+        '{"event": "started"}', '{"event": "unpacked", "seconds": 30.5}', '{"event": "split", "seconds": 12}',
+        '{"event": "epoch", "seconds": 400}', '{"event": "unpacked", "sec', "", "[]", '{"event": "split"}',
+        '{"event": "started"}', '{"event": "split-reused", "seconds": 0.5}',
+    ]  # fmt: skip
+    assert report.earlier(lines) == {"starts": 2, "preparing": 43.0}
 
 
 def test_importing_reports_loads_neither_tensorflow_nor_matplotlib() -> None:
-    code = "import sys, job.report; print(sorted({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, job.report, job.charts; print(sorted({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
