@@ -11,13 +11,16 @@ def options(command: str = "run") -> str:
     """A row for each option of a command: flag, environment variable, meaning, default."""
     lines = ["| option | environment variable | meaning | default |", "|---|---|---|---|"]
     for parameter in catsdogs.commands[command].params:
-        assert isinstance(parameter, click.Option)
+        if not isinstance(parameter, click.Option):
+            continue
         if isinstance(parameter.show_default, str):
             default = parameter.show_default
         elif parameter.required:
             default = "required"
+        elif parameter.is_flag:
+            default = "off"
         else:
-            default = "off" if parameter.is_flag else f"`{parameter.default}`"
+            default = f"`{parameter.default}`" if isinstance(parameter.default, (str, int, float)) else ""
         if isinstance(parameter.type, click.Choice):
             choices = f" One of {', '.join(f'`{choice}`' for choice in parameter.type.choices)}."
         else:
