@@ -46,6 +46,9 @@ class Controllers:
                     self._suspend(job)
 
     def _suspend(self, job: Object) -> None:
+        # Pods that are being ended count as active no longer.
+        if not self.hangs:
+            job = self.api.put("jobs", job | {"status": {"terminating": 1}})
         for pod in self.api.all("pods"):
             if self.hangs:
                 return
@@ -204,6 +207,10 @@ def test_which_run_is_meant() -> None:
     meant = {"pets-3": "pets-3", "pets-2": "pets-2", "mine": "pets-1", "dogs": "dogs-1", "old": "old-2"}
     for name, expected in meant.items():
         assert find(jobs, name, "default")["metadata"]["name"] == expected
+    assert (
+        find([objects.job("cats-1", "same"), objects.job("same", "cats")], "same", "default")["metadata"]["name"]
+        == "same"
+    )
     with pytest.raises(Usage, match="pets has several runs, name one: pets-3, pets-1"):
         find(jobs, "pets", "default")
     with pytest.raises(NotFound, match="no run and no release cats"):
