@@ -28,6 +28,8 @@ class Controllers:
         self.last_words = SAVED
         self.vanishes = False
         """Whether a pod is gone before anybody has seen that it ended."""
+        self.takes = 0.3
+        """Seconds from SIGTERM to a container's end."""
         self.hangs = False
         self.verdict: Object | None = None
         """A condition that the Job gets."""
@@ -54,7 +56,7 @@ class Controllers:
                 return
             name = pod["metadata"]["name"]
             if pod["status"]["phase"] == "Running":
-                time.sleep(0.3)
+                time.sleep(self.takes)
                 self.api.write(name, self.last_words)
                 self.api.end_log(name)
                 if not self.vanishes:
@@ -134,6 +136,7 @@ def test_a_pod_that_does_not_end(api: Api, controllers: Controllers, plugin: Plu
 
 def test_a_log_that_may_not_be_read(api: Api, controllers: Controllers, plugin: Plugin) -> None:
     api.denied.add(("get", "pods/log"))
+    controllers.takes = 3
     running(api)
     done = plugin("stop", "pets-1")
     assert done.returncode == 0
