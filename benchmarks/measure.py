@@ -27,6 +27,9 @@ class Sample(NamedTuple):
     """Bytes of memory, of the largest process."""
 
 
+WITH_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""As an installed program finds it; else each start would compile the modules anew."""
+
 Samples = dict[str, list[Sample]]
 """By the way's name."""
 
@@ -42,7 +45,7 @@ def command(
     with tempfile.TemporaryFile() if output is None else output.open("w+b") as log:
         began = time.monotonic()
         process = subprocess.Popen(
-            [str(argument) for argument in arguments], env={**os.environ, **(environment or {})},
+            [str(argument) for argument in arguments], env={**os.environ, **WITH_BYTECODE, **(environment or {})},
             stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
         # Of this child and of those that it waited for; RUSAGE_CHILDREN would be of all there ever were.
