@@ -156,6 +156,7 @@ def predict(
     """
     from job import predict as prediction
 
+    interruption.advice = "the images above are done; the same command begins with the first again"
     access = make_access(addressing_style, storage_timeout)
     unreadable = total = 0
     for total, one in enumerate(prediction.predict(images, model, access, interruption), 1):
@@ -223,6 +224,7 @@ def verify(
 
     if accuracy and archive is None:
         raise click.UsageError("--accuracy needs --archive: the zip that the run was made from")
+    interruption.advice = "nothing was changed; the same command begins anew"
     access, log = make_access(addressing_style, storage_timeout), make_log(log_format)
     verification.verify(run, access, log, interruption)
     if archive is not None and accuracy:

@@ -20,6 +20,8 @@ class Interruption:
     """Polled between batches, images and artifacts; `check` ends the job once a signal has come."""
 
     signal_name: str | None = None
+    advice = "progress is saved; the same command goes on from there"
+    """What whoever interrupted may rely on; commands that save none say so instead."""
 
     def install(self) -> None:
         """From here on the first signal is remembered, and the second ends the process at once."""
@@ -29,7 +31,7 @@ class Interruption:
     def check(self) -> None:
         """Raises Interrupted if a signal has come."""
         if self.signal_name is not None:
-            raise Interrupted(f"{self.signal_name} received: progress is saved; the same command goes on from there")
+            raise Interrupted(f"{self.signal_name} received: {self.advice}")
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_name is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from job import publish, volume
 from job.batches import as_input, cores
-from job.errors import NotFound, printable
+from job.errors import BadData, NotFound, printable
 from job.events import percent
 from job.images import NotAPicture, decode
 from job.interruption import Interruption
@@ -94,21 +94,21 @@ def predict(
 
 
 def _model(address: str, access: Access) -> tuple[str, bytes]:
-    """Where the model lies, and its bytes."""
+    """Where the model lies, and its bytes, compared with the manifest of its run; a file of its own may have none."""
     address = address.rstrip("/") or "/"
-    folder, name = address, publish.MODEL
-    if address.endswith(".keras"):
-        folder, _, name = address.rpartition("/")
+    is_run = not address.endswith(".keras")
+    folder, _, name = (address, "", publish.MODEL) if is_run else address.rpartition("/")
     store = open_store(folder or ("/" if address.startswith("/") else "."), access)
     try:
-        _, entries = publish.manifest(store)
+        entries = {entry.name: entry for entry in publish.manifest(store)[1]}
     except NotFound:
-        if folder == address:
+        if is_run:
             raise
-        entries = []
-    for entry in entries:
-        if entry.name == name:
-            return store.uri(name), publish.contents(store, entry)
+        entries = {}
+    if name in entries:
+        return store.uri(name), publish.contents(store, entries[name])
+    if is_run:
+        raise BadData(f"{store.uri(name)}: not in the manifest; publish the run anew under another --run-id")
     return store.uri(name), read(store, name)
 
 

@@ -2,8 +2,10 @@
 
 import io
 import json
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from job import sample
+from job import predict, sample
 from tests.conftest import REPOSITORY, Catsdogs
 from tests.job.conftest import Trained
 from tests.published import rows
@@ -63,6 +65,20 @@ def test_table_in_the_order_given(trained: Trained, test_images: Path, catsdogs:
         sure = probability if row["verdict"] == "dog" else 1 - probability
         expected.append([row["verdict"], f"{100 * sure:.1f}", "%", str(path)])
     assert [line.split() for line in lines] == expected
+
+
+@pytest.mark.parametrize(
+    ("dog", "verdict", "line", "probability"),
+    [
+        (0.983, "dog", "dog           98.3 %  a.jpg", 0.983),
+        (0.017, "cat", "cat           98.3 %  a.jpg", 0.017),
+        (math.nan, "cat", "cat            nan %  a.jpg", None),
+    ],
+)
+def test_line_of_an_image(dog: float, verdict: str, line: str, probability: float | None) -> None:
+    told = predict.Verdict("a.jpg", verdict, dog)
+    assert predict.line_of(told) == line
+    assert json.loads(predict.json_of(told)) == {"image": "a.jpg", "verdict": verdict, "dog": probability}
 
 
 def test_thousands_of_images_in_one_go(trained: Trained, test_images: Path, catsdogs: Catsdogs, tmp_path: Path) -> None:
@@ -144,6 +160,18 @@ def test_model_that_is_not_the_manifest_s_is_not_used(
         assert line.startswith("catsdogs: run/model.keras: not what the manifest says")
 
 
+def test_run_whose_manifest_has_no_model(
+    trained: Trained, test_images: Path, catsdogs: Catsdogs, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.folder, tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_bytes())
+    manifest["artifacts"] = [entry for entry in manifest["artifacts"] if entry["name"] != "model.keras"]
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    process = catsdogs("predict", test_images, "--model=run")
+    assert (process.returncode, process.stdout) == (65, "")
+    assert process.stderr.startswith("catsdogs: run/model.keras: not in the manifest")
+
+
 @pytest.mark.parametrize(
     ("model", "code", "said"),
     [
@@ -183,15 +211,15 @@ def test_a_model_that_cannot_be_used(
 
 def test_model_with_code_in_it_runs_none(test_images: Path, catsdogs: Catsdogs, tmp_path: Path) -> None:
     script = f"""
-import keras
+import keras, pathlib
 from keras import layers
-def shout(x):
-    import pathlib; pathlib.Path({str(tmp_path / "ran")!r}).touch(); return x
+shout = lambda x: (__import__("pathlib").Path({str(tmp_path / "ran")!r}).touch(), x)[1]
 model = keras.Sequential([keras.Input((8, 8, 3)), layers.Lambda(shout), layers.Flatten(), layers.Dense(1)])
-pathlib = __import__("pathlib"); pathlib.Path({str(tmp_path / "ran")!r}).unlink()
+pathlib.Path({str(tmp_path / "ran")!r}).unlink()
 model.save("code.keras")
 """
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    assert not (tmp_path / "ran").exists()
     process = catsdogs("predict", test_images, "--model=code.keras")
     assert process.returncode == 65
     assert process.stderr.startswith("catsdogs: code.keras: no model that can be used")
@@ -230,3 +258,22 @@ def test_square_of_another_size_than_the_picture_s(trained: Trained, catsdogs: C
     assert (process.returncode, process.stderr) == (0, "")
     plain, turned, alpha, _ = (json.loads(line)["dog"] for line in process.stdout.splitlines())
     assert plain == turned == alpha
+
+
+def test_interrupted(trained: Trained, test_images: Path) -> None:
+    """What was said until then is whole, and the last line does not speak of progress that is saved."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "job", "predict", *[str(test_images)] * 2000, f"--model={trained.folder}"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        process.send_signal(signal.SIGTERM)
+        rest, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert stderr.splitlines()[-1].startswith("catsdogs: SIGTERM received: the images above are done")
+    assert all(line.endswith(".jpg") for line in [lines[1].rstrip(), *rest.splitlines()])
+    assert len(rest.splitlines()) < 24_000

@@ -128,3 +128,12 @@ def test_an_output_that_is_not_there(trained: Trained, catsdogs: Catsdogs) -> No
     assert process.stderr.startswith("catsdogs: s3://nobody-has-this: no such bucket")
     process = catsdogs("runs", "--output=nowhere", "--json")
     assert (process.returncode, json.loads(process.stdout)) == (0, [])
+
+
+def test_storage_that_is_away_is_waited_for(trained: Trained, catsdogs: Catsdogs) -> None:
+    nobody = trained.environment | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+    process = catsdogs("runs", "--output=s3://pets/runs", "--storage-timeout=1s", "--json", env=nobody)
+    assert (process.returncode, process.stdout) == (69, "")
+    waiting, last = process.stderr.splitlines()
+    assert waiting.startswith("catsdogs: waiting for storage, 1.0 s at most: s3://pets/runs/")
+    assert last.startswith("catsdogs: s3://pets/runs/")

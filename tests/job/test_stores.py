@@ -170,6 +170,16 @@ class TestEveryStore:
         assert keys(store, "a/bc") == ["a/bc"]
         assert keys(store, "c") == keys(store, "c/d") == []
 
+    def test_a_store_within_has_what_lies_under_its_name(self, store: Store) -> None:
+        for key in ("a/b", "a/c/d", "ab/c"):
+            put(store, key, key.encode())
+        within = store.within("a")
+        assert keys(within) == ["b", "c/d"]
+        assert read(within, "c/d") == b"a/c/d"
+        assert within.uri("b") == store.uri("a/b")
+        put(within, "e", b"new")
+        assert read(store, "a/e") == b"new"
+
     def test_a_folder_of_objects_is_no_object(self, store: Store) -> None:
         put(store, "folder/object", b"")
         with pytest.raises(NotFound):
