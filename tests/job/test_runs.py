@@ -23,8 +23,8 @@ def changed(run: Path, name: str, **changes: Any) -> None:
 
 @pytest.fixture
 def output(trained: Trained, tmp_path: Path) -> Path:
-    """Two published runs, `good` and `better`."""
-    for name, correct in (("good", 8), ("better", 11)):
+    """Two published runs, `first` and `second`, the better one."""
+    for name, correct in (("first", 8), ("second", 11)):
         run = tmp_path / "out" / name
         shutil.copytree(trained.folder, run)
         changed(run, "metrics.json", test={"correct": correct, "accuracy": correct / 12})
@@ -47,14 +47,14 @@ def test_all_runs_of_a_bucket(trained: Trained, catsdogs: Catsdogs) -> None:
 
 
 def test_runs_stand_side_by_side_the_best_first(output: Path, catsdogs: Catsdogs) -> None:
-    changed(output / "good", "run.json", settings={"seed": 7})
+    changed(output / "first", "run.json", settings={"seed": 7})
     process = catsdogs("runs", f"--output={output}/")
     assert (process.returncode, process.stderr) == (0, "")
-    head, first, second = process.stdout.splitlines()
+    head, best, other = process.stdout.splitlines()
     assert head.split()[:3] == ["RUN", "TEST", "ACCURACY"]
     for line, starts, texts in (
-        (first, "better", ("91.7 %", "64.6 % to 98.5 %", " 12 ", "baseline")),
-        (second, "good", ("66.7 %", "39.1 % to 86.2 %", " 12 ", "baseline", " 7 ")),
+        (best, "second", ("91.7 %", "64.6 % to 98.5 %", " 12 ", "baseline")),
+        (other, "first", ("66.7 %", "39.1 % to 86.2 %", " 12 ", "baseline", " 7 ")),
     ):
         assert line.startswith(starts)
         assert all(text in line for text in texts), line
@@ -64,7 +64,7 @@ def test_runs_stand_side_by_side_the_best_first(output: Path, catsdogs: Catsdogs
 
 
 def test_unpublished_runs_are_marked(output: Path, catsdogs: Catsdogs) -> None:
-    (output / "good" / "manifest.json").unlink()
+    (output / "first" / "manifest.json").unlink()
     (output / "just-begun").mkdir()
     (output / "just-begun" / "log.jsonl").write_text("")
     (output / "saving" / "checkpoint").mkdir(parents=True)
@@ -77,8 +77,8 @@ def test_unpublished_runs_are_marked(output: Path, catsdogs: Catsdogs) -> None:
         (run["run_id"], run["state"], run["recipe_name"], run["test_accuracy"]) for run in json.loads(process.stdout)
     ]
     assert found == [
-        ("better", "published", "baseline", 11 / 12),
-        ("good", "unpublished", "baseline", None),
+        ("second", "published", "baseline", 11 / 12),
+        ("first", "unpublished", "baseline", None),
         ("just-begun", "unpublished", None, None),
         ("saving", "unpublished", None, None),
     ]
@@ -107,18 +107,21 @@ def test_damaged_runs_are_named_and_stop_nothing(output: Path, trained: Trained,
     damaged("g\n\x1b[2Jhostile") / "manifest.json"
     (output / "g\n\x1b[2Jhostile" / "manifest.json").write_text("{")
 
+    (output / "z-unpublished").mkdir()
+    (output / "z-unpublished" / "log.jsonl").write_text("")
+
     process = catsdogs("runs", f"--output={output}")
     assert process.returncode == 0
     table = [line.split() for line in process.stdout.splitlines()[1:]]
-    assert [line[0] for line in table[:2]] == ["better", "good"]
-    assert [line[-1] for line in table[2:]] == ["damaged"] * 7
+    assert [line[0] for line in table[:3]] == ["second", "first", "z-unpublished"]
+    assert [line[-1] for line in table[2:]] == ["unpublished", *["damaged"] * 7]
     assert [line.split(str(output), 1)[1].split(": ")[0] for line in process.stderr.splitlines()] == [
         "/a-longer-report/report.html", "/b-forged/metrics.json", "/c-no-model/model.keras",
         "/d-no-manifest/manifest.json", "/e-other-metrics", "/f-not-listed/split.json",
         "/g\\n\\x1b[2Jhostile/manifest.json",
     ]  # fmt: skip
     assert "\x1b" not in process.stdout
-    problems = [run["problem"] for run in json.loads(catsdogs("runs", f"--output={output}", "--json").stdout)[2:]]
+    problems = [run["problem"] for run in json.loads(catsdogs("runs", f"--output={output}", "--json").stdout)[3:]]
     assert [f"catsdogs: {problem}" for problem in problems] == process.stderr.splitlines()
 
 
