@@ -27,7 +27,7 @@ def _book(material: Material, repeats: int) -> Iterator[Row]:
     received = _received(material)
     for counted, named in (
         (received, "read twice, as over plain http"),
-        (received - _directory_size(material.plain), "read once, as over https"),
+        (received - _directory_size(material.plain), "read once, as over https (reckoned)"),
     ):
         yield Row(
             f"{what}: bytes moved, the zip's directory {named}",
