@@ -29,10 +29,11 @@ def test_follow_over_a_deleted_pod_and_a_restarted_api_server(namespace: Namespa
     run = namespace.install("pets", LONG).run
     with plugin.beginning("follow", "pets") as follower:
         run.until_said("epoch", epoch=3)
-        own.restart_api_server(away=3)
-        first = run.pod
         with run.last_line():
-            assert namespace.kubectl("delete", "pod", first).returncode == 0
+            assert namespace.kubectl("delete", "pod", run.pod).returncode == 0
+        # In this order, as the run may well end while there is no API server.
+        run.until_said("resumed")
+        own.restart_api_server(away=3)
         check_manifest(run.succeed())
         assert follower.wait(60) == 0
     logged = run.log().splitlines()
