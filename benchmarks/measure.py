@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -107,11 +106,6 @@ def ratio(samples: Samples, one: str, other: str, of: Callable[[Iterable[Sample]
     """The median of the ratios of those that were measured next to each other."""
     pairs = zip(samples[one], samples[other], strict=True)
     return statistics.median(of([a]) / of([b]) for a, b in pairs)
-
-
-def own_peak() -> int:
-    """Bytes of memory that this process has needed at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @dataclass(frozen=True)

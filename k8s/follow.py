@@ -36,8 +36,7 @@ def appear(cluster: Cluster, name: str | None, report: Callable[[str], None], ti
         jobs = releases.every_job(cluster, None)
         if name is None and jobs:
             name = releases.only_release(jobs, cluster.namespace)
-        found = [job for job in jobs if releases.release_of(job) == name]
-        if found := found or [job for job in jobs if name in (name_of(job), releases.run_id_of(job))]:
+        if found := releases.of_name(jobs, name):
             return found[0]
         missing = f"no run of {f'release {name}' if name else 'any release'} in namespace {cluster.namespace}"
         if time.monotonic() >= give_up:

@@ -38,6 +38,20 @@ def release_of(job: Object) -> str:
     return str(dig(job, "metadata", "labels", contract.INSTANCE, default=""))
 
 
-def run_id_of(job: Object) -> str:
-    """The value that it was given, else the Job's name, which the pod's field reference stands for."""
-    return contract.run_id(job)
+def is_called(job: Object, name: str | None) -> bool:
+    """Whether that is the name of the run."""
+    return name in (name_of(job), contract.run_id(job))
+
+
+def of_name(jobs: list[Object], name: str | None) -> list[Object]:
+    """Those of the release called so, or else the run called so."""
+    return [job for job in jobs if release_of(job) == name] or [job for job in jobs if is_called(job, name)]
+
+
+def workload_of(cluster: Cluster, job: Object) -> Object | None:
+    """Kueue's Workload of the Job."""
+    uid = dig(job, "metadata", "uid")
+    for workload in cluster.list("workloads"):
+        if any(owner.get("uid") == uid for owner in dig(workload, "metadata", "ownerReferences", default=[])):
+            return workload
+    return None

@@ -54,7 +54,7 @@ def stop(cluster: Cluster, name: str, timeout: float | None, say: Say, note: Say
 
 def find(jobs: Sequence[Object], name: str, namespace: str) -> Object:
     """The run called so, rather one that goes on; or the only one of that release that does, or else the newest."""
-    named = [job for job in jobs if name in (name_of(job), contract.run_id(job))]
+    named = [job for job in jobs if releases.is_called(job, name)]
     of_release = [job for job in jobs if releases.release_of(job) == name]
     found = named or of_release
     if not found:
@@ -68,13 +68,12 @@ def find(jobs: Sequence[Object], name: str, namespace: str) -> Object:
 def suspend(cluster: Cluster, job: Object) -> str:
     """Returns the command by which the run goes on."""
     if dig(job, "metadata", "labels", contract.QUEUE) is not None:
-        uid = dig(job, "metadata", "uid")
-        for workload in cluster.list("workloads"):
-            if any(owner.get("uid") == uid for owner in dig(workload, "metadata", "ownerReferences", default=[])):
-                # Kueue would start what somebody else has suspended.
-                cluster.patch("workloads", name_of(workload), {"spec": {"active": False}})
-                words = ("kubectl", "patch", "workload", name_of(workload), "-n", cluster.namespace)
-                return contract.command(*words, "--type=merge", "-p", '{"spec":{"active":true}}')
+        workload = releases.workload_of(cluster, job)
+        if workload is not None:
+            # Kueue would start what somebody else has suspended.
+            cluster.patch("workloads", name_of(workload), {"spec": {"active": False}})
+            words = ("kubectl", "patch", "workload", name_of(workload), "-n", cluster.namespace)
+            return contract.command(*words, "--type=merge", "-p", '{"spec":{"active":true}}')
     cluster.patch("jobs", name_of(job), {"spec": {"suspend": True}})
     return resume(job)
 

@@ -87,7 +87,7 @@ def find_source(cluster: Cluster, name: str) -> Object:
     jobs = releases.every_job(cluster, None)
     made = [job for job in jobs if dig(job, "metadata", "labels", contract.MANAGED_BY) != MANAGER]
     found = [job for job in made if releases.release_of(job) == name]
-    found += [job for job in jobs if name in (name_of(job), contract.run_id(job))]
+    found += [job for job in jobs if releases.is_called(job, name)]
     if not found and (left := next((job for job in jobs if releases.release_of(job) == name), None)):
         raise NotFound(f"the own Job of release {name} is gone; take another of its runs: --from {name_of(left)}")
     if not found:

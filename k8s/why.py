@@ -65,8 +65,7 @@ def look(cluster: Cluster, name: str | None) -> tuple[Seen, list[str]]:
     jobs = releases.every_job(cluster, None)
     if name is None and jobs:
         name = releases.only_release(jobs, cluster.namespace)
-    found = [job for job in jobs if releases.release_of(job) == name]
-    found = found or [job for job in jobs if name in (name_of(job), releases.run_id_of(job))]
+    found = releases.of_name(jobs, name)
     if not found:
         return _without_job(cluster, name, reader), reader.unread
     job = found[0]
@@ -81,7 +80,7 @@ def _of_stage(cluster: Cluster, seen: Seen, reader: Reader) -> Seen:
     pod, job = seen.pod, seen.job or {}
     match findings.stage_of(seen):
         case findings.SUSPENDED if dig(job, "metadata", "labels", contract.QUEUE) is not None:
-            return replace(seen, workload=reader.read("Kueue's Workload", lambda: workload_of(cluster, job)))
+            return replace(seen, workload=reader.read("Kueue's Workload", lambda: releases.workload_of(cluster, job)))
         case findings.NO_POD | findings.RETRYING:
             return replace(seen, quotas=reader.read("resource quotas", lambda: cluster.list("resourcequotas")))
         case findings.PENDING:
@@ -124,15 +123,6 @@ def _log(cluster: Cluster, pod: Object, reader: Reader) -> list[str]:
         return []
     said = [line.encode(errors="surrogateescape").decode(errors="backslashreplace") for line, _ in lines or []]
     return [line for line in said if line.strip()][-TAIL:]
-
-
-def workload_of(cluster: Cluster, job: Object) -> Object | None:
-    """Kueue's Workload of the Job."""
-    uid = dig(job, "metadata", "uid")
-    for workload in cluster.list("workloads"):
-        if any(owner.get("uid") == uid for owner in dig(workload, "metadata", "ownerReferences", default=[])):
-            return workload
-    return None
 
 
 def _without_job(cluster: Cluster, name: str | None, reader: Reader) -> Seen:
