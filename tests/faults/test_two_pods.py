@@ -59,6 +59,13 @@ def check_ends(jobs: dict[str, Job]) -> list[str]:
     return [name for name, job in jobs.items() if "published" in job.names]
 
 
+def check_publishes(undisturbed: Undisturbed, server: S3Server, bucket: str, volume: Path) -> None:
+    """What is trained on the volume, undisturbed."""
+    arguments = undisturbed.arguments(bucket, volume)
+    code, job = ended("publish", *arguments, env=server.environment, directory=volume.parent)
+    assert (code, job.stderr, job.names[-1]) == (PUBLISHED, "", "published")
+
+
 @pytest.mark.parametrize("attempt", [0, *(pytest.param(attempt, marks=pytest.mark.slow) for attempt in range(1, 6))])
 def test_two_runs_started_together(
     attempt: int, undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path
@@ -114,9 +121,7 @@ def test_publisher_that_was_thought_dead(
         with Job("publish", *arguments, env=slow.environment, directory=tmp_path) as one:
             slow.reached(held)
             one.process.send_signal(signal.SIGSTOP)
-            arguments = undisturbed.arguments(bucket, volumes["two"])
-            code, two = ended("publish", *arguments, env=seaweedfs.environment, directory=tmp_path)
-            assert (code, two.stderr, two.names[-1]) == (PUBLISHED, "", "published")
+            check_publishes(undisturbed, seaweedfs, bucket, volumes["two"])
             before = objects(seaweedfs, bucket, f"runs/{RUN_ID}/")
             slow.release()
             one.process.send_signal(signal.SIGCONT)
@@ -140,9 +145,7 @@ def test_publisher_that_is_dead(
         with Job("publish", *arguments, env=slow.environment, directory=tmp_path) as one:
             slow.reached(held)
             one.kill()
-    arguments = undisturbed.arguments(bucket, volumes["two"])
-    code, two = ended("publish", *arguments, env=seaweedfs.environment, directory=tmp_path)
-    assert (code, two.stderr, two.names[-1]) == (PUBLISHED, "", "published")
+    check_publishes(undisturbed, seaweedfs, bucket, volumes["two"])
     published = objects(seaweedfs, bucket, f"runs/{RUN_ID}/")
     undisturbed.check(published, tmp_path)
     assert publisher(published) == "two"

@@ -226,15 +226,20 @@ model.save("code.keras")
     assert not (tmp_path / "ran").exists()
 
 
-def test_output_that_nobody_reads_to_its_end(trained: Trained, test_images: Path) -> None:
-    """As `| head -1` does it."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "job", "predict", *[str(test_images)] * 40, f"--model={trained.folder}"],
+def predicting(trained: Trained, *images: Path) -> subprocess.Popen[str]:
+    """The command at work, its output in pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "job", "predict", *map(str, images), f"--model={trained.folder}"],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
+    )
+
+
+def test_output_that_nobody_reads_to_its_end(trained: Trained, test_images: Path) -> None:
+    """As `| head -1` does it."""
+    with predicting(trained, *[test_images] * 40) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
@@ -262,13 +267,7 @@ def test_square_of_another_size_than_the_picture_s(trained: Trained, catsdogs: C
 
 def test_interrupted(trained: Trained, test_images: Path) -> None:
     """What was said until then is whole, and the last line does not speak of progress that is saved."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "job", "predict", *[str(test_images)] * 2000, f"--model={trained.folder}"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with predicting(trained, *[test_images] * 2000) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline(), process.stdout.readline()]
         process.send_signal(signal.SIGTERM)
