@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
 from benchmarks.notebook import tensorflow
+from job import memory
 from job.augmentation import Augmentation
-from job.batches import SHARE_OF_MEMORY, Generator, cores, memory_limit
+from job.batches import Generator, cores
 from job.split import Counts
 
 OURS, KERAS, DATASET = "ours", "ImageDataGenerator", "image_dataset_from_directory"
@@ -143,7 +144,7 @@ def _makers(directory: Path, batch: int) -> dict[str, Callable[[], Pass]]:
 def _generator(directory: Path, batch: int, augmentation: Augmentation | None = None) -> Generator:
     return Generator.of(
         sorted(directory.glob("*/*.jpg")), batch_size=batch, image_size=SIZE, seed=0, shuffled=True,
-        scratch=directory.parent, most_bytes=int(SHARE_OF_MEMORY * memory_limit()),
+        scratch=directory.parent, most_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit()),
         augmentation=augmentation,
     )  # fmt: skip
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.material import BOOK, BUCKET, Material
 from benchmarks.measure import Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
-from job.batches import SHARE_OF_MEMORY, Generator, cores, memory_limit
+from job import memory
+from job.batches import Generator, cores
 from job.checkpoints import Checkpoints, Mirror, Progress
 from job.events import Log
 from job.interruption import Interruption
@@ -63,7 +64,7 @@ def costs(directory: Path, epochs: int, saves: int) -> Costs:
             Generator.of(
                 sorted((directory / split).glob("*/*.jpg")), batch_size=recipe.batch_size,
                 image_size=recipe.image_size, seed=0, shuffled=split == "train", scratch=Path(scratch),
-                most_bytes=int(SHARE_OF_MEMORY * memory_limit() / 2),
+                most_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit() / 2),
             )
             for split in ("train", "validation")
         )  # fmt: skip

@@ -25,9 +25,6 @@ from job.augmentation import Augmentation
 from job.errors import VolumeFailed
 from job.images import NotAPicture, decode
 
-SHARE_OF_MEMORY = 0.3
-"""How much of the container's memory decoded images may fill; TensorFlow and the model need the rest."""
-
 
 class Batch(NamedTuple):
     images: NDArray[np.float32]
@@ -84,17 +81,6 @@ def _quota() -> float | None:
         return microseconds / int((folder / "cpu.cfs_period_us").read_text()) if microseconds > 0 else None
     except (OSError, ValueError):
         return None
-
-
-def memory_limit() -> int:
-    """Bytes of memory that this process may use: the container's limit (cgroup v2 or v1), or the machine's memory."""
-    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            limit = min(limit, int((Path("/sys/fs/cgroup") / name).read_text()))
-        except (OSError, ValueError):
-            continue
-    return limit
 
 
 class Pixels:

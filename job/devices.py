@@ -21,6 +21,7 @@ class Devices:
     strategy: Any
     """A tf.distribute.Strategy: mirrored over several devices, TensorFlow's default for one."""
     name: str
+    on_cpu: bool
     dtype: str = "float32"
 
     @property
@@ -61,7 +62,7 @@ def start(require_gpu: bool) -> Devices:
         if mirrored
         else tf.distribute.get_strategy()
     )
-    return Devices(strategy, name)
+    return Devices(strategy, name, on_cpu=not gpus)
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job import __version__, page, publish, report, split, volume
+from job import __version__, memory, page, publish, report, split, volume
 from job.archive import CLASSES, open_archive, unpack
-from job.batches import SHARE_OF_MEMORY, Generator, memory_limit
+from job.batches import Generator
 from job.checkpoints import Checkpoints, Mirror, Progress
 from job.errors import Contradiction, VolumeFailed
 from job.events import Log
@@ -33,6 +33,7 @@ def run(settings: Settings, log: Log, interruption: Interruption) -> None:
     """Does what of the run is not done yet. A published run costs one look at the store."""
     with _opened(settings, log, interruption) as run:
         if run is not None:
+            memory.require(memory.TENSORFLOW, "a training")
             run.publish(run.train(run.prepare()))
 
 
@@ -164,6 +165,7 @@ class Run:
         from job import devices
 
         self.interruption.check()
+        memory.require(memory.TENSORFLOW, "a training")
         found = devices.start(self.settings.require_gpu)
         from job.learner import Learner
 
@@ -233,7 +235,10 @@ class Run:
         from job.training import Training
 
         settings = self.settings
-        most_bytes = int(SHARE_OF_MEMORY * memory_limit())
+        images = min(settings.batch_size, len(prepared.paths("train")))
+        what = f"{settings.recipe_name} with {images} images of {settings.image_size} pixels a batch"
+        memory.require(memory.used() + learner.step_bytes(images), what)
+        most_bytes = int(memory.SHARE_FOR_IMAGES * memory.limit())
         training = self._generator(prepared, "train", most_bytes)
         validation = self._generator(prepared, "validation", most_bytes - training.pixels.bytes_in_memory)
         with contextlib.ExitStack() as stack:

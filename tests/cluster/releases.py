@@ -33,9 +33,15 @@ LONG: Object = {
 """Values of a run that can be disturbed in mid-epoch. No failure is allowed to it: an interruption that counted would
 end it."""
 RESOURCES = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"cpu": 1, "memory": "2Gi"}}
+LARGE: Object = {"training": {"imageSize": 400, "batchSize": 20}}
+"""Seen to take 2.7 GB, of which 1.9 GB are foreseen."""
 SECRET = "storage"
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 FINISHED_SECONDS = 180
+
+
+def memory(limit: str) -> Object:
+    return {"resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": limit}}}
 
 
 @dataclass(frozen=True)

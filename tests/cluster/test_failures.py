@@ -4,7 +4,7 @@ import pytest
 
 from tests.cluster.api import Object
 from tests.cluster.cluster import GPU
-from tests.cluster.releases import Namespace, Run, until
+from tests.cluster.releases import LARGE, Namespace, Run, memory, until
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -50,9 +50,14 @@ def test_secret_that_is_not_there_yet(namespace: Namespace) -> None:
 
 
 def test_too_little_memory(namespace: Namespace) -> None:
+    """For TensorFlow, and for the model: seen before the kernel kills the run, and not tried again."""
+    check_given_up(namespace.install("small", memory("200Mi")).run, 78, "raise the container's limit")
+    check_given_up(namespace.install("large", LARGE, memory("1400Mi")).run, 78, "20 images of 400 pixels")
+
+
+def test_memory_that_does_not_last(namespace: Namespace) -> None:
     """Only the kernel knows that it was the memory, so it may be tried again, as often as the chart is told."""
-    little = {"requests": {"memory": "64Mi"}, "limits": {"memory": "200Mi"}}
-    run = namespace.install("pets", {"resources": little, "job": {"backoffLimit": 1}}).run
+    run = namespace.install("pets", LARGE, memory("2200Mi"), {"job": {"backoffLimit": 1}}).run
     assert run.fail() == "BackoffLimitExceeded"
     assert run.ends == [(137, "OOMKilled")] * 2
 

@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.api import Object
 from tests.cluster.cluster import GPU
 from tests.cluster.plugin import Plugin
-from tests.cluster.releases import LONG, SECRET, Namespace, Run, until
+from tests.cluster.releases import LARGE, LONG, SECRET, Namespace, Run, memory, until
 from tests.published import check_manifest
 
 pytestmark = pytest.mark.timeout(3600)
@@ -20,14 +20,15 @@ pytestmark = pytest.mark.timeout(3600)
         ({"credentials": {"existingSecret": "absent"}}, ["absent"]),
         ({"bucket": "nobodys-pets"}, ["78", "nobodys-pets"]),
         ({"archive": {"key": "datasets/birds.zip"}}, ["65", "datasets/birds.zip"]),
+        (memory("200Mi"), ["78", "256 MiB"]),
         (
-            {"resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "200Mi"}}, "job": {"backoffLimit": 0}},
-            ["out of memory", "200Mi"],
+            {**memory("2200Mi"), **LARGE, "job": {"backoffLimit": 0}},
+            ["out of memory", "2200Mi"],
         ),
         ({"gpu": {"count": 64}}, [GPU]),
         ({"image": {"tag": "nobodys", "pullPolicy": "Never"}}, ["nobodys"]),
     ],
-    ids=["wrong secret", "no secret", "no bucket", "no archive", "memory", "gpu", "image"],
+    ids=["wrong secret", "no secret", "no bucket", "no archive", "memory", "killed for memory", "gpu", "image"],
 )
 def test_why_names_it(namespace: Namespace, plugin: Plugin, values: Object, words: list[str]) -> None:
     namespace.secret("wrong", {**namespace.storage.keys(), "AWS_SECRET_ACCESS_KEY": "0" * 40})

@@ -91,19 +91,30 @@ def test_without_options_says_what_is_missing(docker: Engine) -> None:
 
 
 def test_memory_limit_is_seen(docker: Engine) -> None:
-    script = "from job.batches import memory_limit; print(memory_limit())"
+    script = "from job import memory; print(memory.limit())"
     process = docker("run", "--rm", "--memory=1g", "--entrypoint=python3", IMAGE, "-c", script)
     assert process.stdout.strip() == str(2**30)
 
 
-def test_required_gpu_that_is_not_there(docker: Engine, data: str) -> None:
-    options = ["--archive=a.zip", "--output=runs", "--require-gpu", *SMALL]
-    with_archive = ["--volume", f"{data}:/data", *LOCKED_DOWN]
+@pytest.mark.parametrize(
+    ("engine_options", "options", "code", "words"),
+    [
+        ([], ["--require-gpu"], 69, ["no usable GPU: "]),
+        (["--memory=200m"], [], 78, ["256 MiB", "200 MiB", "raise"]),
+        (["--memory=1400m"], ["--image-size=400", "--batch-size=20"], 78, ["20 images of 400 pixels", "1400 MiB"]),
+    ],
+    ids=["gpu", "memory for TensorFlow", "memory for the model"],
+)
+def test_machine_that_is_not_enough(
+    engine_options: list[str], options: list[str], code: int, words: list[str], docker: Engine, data: str
+) -> None:
+    with_archive = ["--volume", f"{data}:/data", *LOCKED_DOWN, *engine_options]
     sample = "from job.sample import write_archive; from pathlib import Path; write_archive(Path('/data/a.zip'), 24)"
     assert docker("run", "--rm", *with_archive, "--entrypoint=python3", IMAGE, "-c", sample).returncode == 0
-    process = docker("run", "--rm", *with_archive, IMAGE, "run", *options)
-    assert process.returncode == 69
-    assert process.stderr.splitlines()[-1].startswith("catsdogs: no usable GPU: ")
+    process = docker("run", "--rm", *with_archive, IMAGE, "run", "--archive=a.zip", "--output=runs", *SMALL, *options)
+    assert process.returncode == code, process.stderr
+    said = process.stderr.splitlines()[-1]
+    assert [word for word in words if word not in said] == [], said
 
 
 def test_bucket_to_bucket_locked_down(docker: Engine, data: str, seaweedfs: S3Server, sample_archive: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from job import batches, images
 from job.augmentation import Augmentation
-from job.batches import Batch, Generator, Pixels, cores, memory_limit
+from job.batches import Batch, Generator, Pixels, cores
 from job.errors import VolumeFailed
 
 IMAGES, BATCH_SIZE, SEED = 11, 4, 7
@@ -241,25 +241,6 @@ def test_cores_are_those_of_the_containers_quota(
     cgroup(files)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(affinity)))
     assert cores() == expected
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, None),
-        ({"memory.max": "max\n"}, None),
-        ({"memory.max": "1000000\n"}, 1_000_000),
-        ({"memory/memory.limit_in_bytes": "2000000\n"}, 2_000_000),
-        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
-    ],
-)
-def test_the_memory_limit_is_the_containers_or_else_the_machines(
-    files: Mapping[str, str], expected: int | None, cgroup: Callable[[Mapping[str, str]], None]
-) -> None:
-    cgroup({})
-    machine = memory_limit()
-    cgroup(files)
-    assert memory_limit() == (machine if expected is None else expected) > 0
 
 
 @pytest.fixture
