@@ -16,7 +16,7 @@ from job.batches import Generator, cores
 from job.split import Counts
 
 OURS, KERAS, DATASET = "ours", "ImageDataGenerator", "image_dataset_from_directory"
-CACHED, ANTIALIASED = "tf.data .cache()", "tf.data resizing as ours does"
+CACHED = "tf.data .cache()"
 SIZE = 150
 BATCH, LARGE = 20, 512
 LATER = 5
@@ -73,7 +73,7 @@ def _rate(samples: list[Sample], count: int) -> str:
 
 def first_passes(directory: Path, batch: int, repeats: int) -> Samples:
     """The first pass of new generators, each time."""
-    makers, ways = _makers(directory, batch), (OURS, KERAS, DATASET, ANTIALIASED)
+    makers, ways = _makers(directory, batch), (OURS, KERAS, DATASET)
     return interleaved({name: partial(_sampled, makers[name], 1, 0) for name in ways}, repeats)
 
 
@@ -137,7 +137,6 @@ def _makers(directory: Path, batch: int) -> dict[str, Callable[[], Pass]]:
         KERAS: partial(_keras, directory, batch),
         DATASET: partial(_dataset, directory, batch),
         CACHED: partial(_cached, directory, batch),
-        ANTIALIASED: partial(_antialiased, directory, batch),
     }
 
 
@@ -170,19 +169,6 @@ def _cached(directory: Path, batch: int) -> Pass:
     tf = tensorflow()
     decoded = _images(directory, 1).map(lambda images, labels: (tf.cast(images[0], tf.uint8), labels[0]), -1).cache()
     data = decoded.shuffle(2 * BOOK.train).batch(batch).map(_scaled(), -1).prefetch(-1)
-    return lambda: iter(data)
-
-
-def _antialiased(directory: Path, batch: int) -> Pass:
-    """What image_dataset_from_directory cannot do: no pixel of a larger image is passed over."""
-    tf = tensorflow()
-
-    def read(path: Any) -> Any:
-        image = tf.io.decode_jpeg(tf.io.read_file(path), 3)
-        return tf.image.resize(image, (SIZE, SIZE), antialias=True) / 255, tf.strings.regex_full_match(path, ".*/dog.*")
-
-    paths = sorted(map(str, directory.glob("*/*.jpg")))
-    data = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths)).map(read, -1).batch(batch).prefetch(-1)
     return lambda: iter(data)
 
 

