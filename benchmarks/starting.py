@@ -114,7 +114,7 @@ def graph() -> None:
     from job.learner import Learner
 
     recipe = RECIPES["baseline"]
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1000)
     images = np.zeros((recipe.batch_size, recipe.image_size, recipe.image_size, 3), np.float32)
     batch = Batch(images, np.zeros(recipe.batch_size, np.float32))
     learner.train_step(batch, tf.zeros(3, tf.float64)).numpy()

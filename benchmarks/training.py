@@ -58,7 +58,7 @@ def costs(directory: Path, epochs: int, saves: int) -> Costs:
     from job.training import Training
 
     recipe, log = RECIPES["baseline"], Log([])
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1000)
     with tempfile.TemporaryDirectory() as scratch:
         training, validation = (
             Generator.of(

@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     images: NDArray[np.float32]
     """N×height×width×3, values in [0, 1]."""
     labels: NDArray[np.float32]
-    """N; the index of the class in alphabetical order: 0 cats, 1 dogs."""
+    """N; the index of the class in alphabetical order: 0 cats, 1 dogs. Between them for a blend of both."""
 
 
 def as_input(pixels: NDArray[np.uint8], into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -149,17 +149,20 @@ class Generator:
     seed: int
     shuffled: bool
     augmentation: Augmentation | None = None
+    mixup: float = 0.0
+    """Each image is blended with another of its batch, shares drawn from a beta distribution with this parameter."""
     buffers: Buffers = field(default_factory=Buffers, compare=False, repr=False)
 
     @classmethod
     def of(
         cls, paths: Sequence[Path], *, batch_size: int, image_size: int, seed: int, shuffled: bool,
-        scratch: Path, most_bytes: int, augmentation: Augmentation | None = None,
+        scratch: Path, most_bytes: int, augmentation: Augmentation | None = None, mixup: float = 0.0,
     ) -> "Generator":  # fmt: skip
         """A generator over image files whose parent directories are their classes, as SPLIT/train/cats/cat.0.jpg."""
         classes = sorted({path.parent.name for path in paths})
         labels = np.array([classes.index(path.parent.name) for path in paths], np.float32)
-        return cls(Pixels(paths, image_size, scratch, most_bytes), labels, batch_size, seed, shuffled, augmentation)
+        pixels = Pixels(paths, image_size, scratch, most_bytes)
+        return cls(pixels, labels, batch_size, seed, shuffled, augmentation, mixup)
 
     def __len__(self) -> int:
         return -(-len(self.pixels) // self.batch_size)
@@ -175,9 +178,26 @@ class Generator:
         indices = (self.order(epoch) if order is None else order)[step * self.batch_size :][: self.batch_size]
         images = self.pixels.take(indices)
         if self.augmentation is not None:
+            given = images
+            size = self.augmentation.scaled(given.shape[1])
+            images = given if size == given.shape[1] else np.empty((len(given), size, size, 3), np.uint8)
             for place, index in enumerate(indices):
-                images[place] = self.augmentation.applied(images[place], self.seed, epoch, int(index))
-        return Batch(as_input(images, self.buffers.lend(images.shape)), self.labels[indices])
+                images[place] = self.augmentation.applied(given[place], self.seed, epoch, int(index))
+        batch = Batch(as_input(images, self.buffers.lend(images.shape)), self.labels[indices])
+        return self._blended(batch, epoch, step) if self.mixup else batch
+
+    def _blended(self, batch: Batch, epoch: int, step: int) -> Batch:
+        """Each image with a smaller share of another, or itself, their labels in the same shares."""
+        random = np.random.default_rng([self.seed, epoch, step, 1])
+        others = random.permutation(len(batch.labels))
+        share = random.beta(self.mixup, self.mixup, len(others)).astype(np.float32)
+        share = np.minimum(share, 1 - share)
+
+        def blend(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            shares = share.reshape(-1, *[1] * (values.ndim - 1))
+            return values + shares * (values[others] - values)
+
+        return Batch(blend(batch.images), blend(batch.labels))
 
     def batches(self, epoch: int = 0, step: int = 0) -> Generating[Batch, None, None]:
         """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""

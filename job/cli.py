@@ -207,13 +207,17 @@ def runs(output: str, as_json: bool, addressing_style: str, storage_timeout: flo
     "--archive", type=Address(needs_key=True), help="With --accuracy: the run's zip, s3://bucket/key or a local file."
 )
 @option(
+    "--further-per-class", type=click.IntRange(min=0), default=0,
+    help="With --accuracy: evaluate on so many images of each class as well that the run has not used.",
+)  # fmt: skip
+@option(
     "--volume", type=click.Path(path_type=Path, file_okay=False, readable=False), default="data",
     help="With --accuracy: a local folder for the test images, which do not stay there.",
 )  # fmt: skip
 @with_options([*STORAGE, LOG_FORMAT])
 @click.pass_obj
 def verify(
-    interruption: Interruption, /, run: str, accuracy: bool, archive: str | None, volume: Path,
+    interruption: Interruption, /, run: str, accuracy: bool, archive: str | None, further_per_class: int, volume: Path,
     addressing_style: str, storage_timeout: float, log_format: str,
 ) -> None:  # fmt: skip
     """Compare every artifact of a published run with its manifest.
@@ -224,11 +228,13 @@ def verify(
 
     if accuracy and archive is None:
         raise click.UsageError("--accuracy needs --archive: the zip that the run was made from")
+    if further_per_class and not accuracy:
+        raise click.UsageError("--further-per-class needs --accuracy")
     interruption.advice = "nothing was changed; the same command begins anew"
     access, log = make_access(addressing_style, storage_timeout), make_log(log_format)
     verification.verify(run, access, log, interruption)
     if archive is not None and accuracy:
-        verification.verify_accuracy(run, archive, volume, access, log, interruption)
+        verification.verify_accuracy(run, archive, further_per_class, volume, access, log, interruption)
 
 
 def main(interruption: Interruption) -> NoReturn:

@@ -19,22 +19,27 @@ from job.recipes import Recipe
 
 
 class Learner:
-    """The same seed gives the same first weights, whatever else the process has done."""
+    """The same seed gives the same first weights, whatever else the process has done.
 
-    def __init__(self, recipe: Recipe, image_size: int, learning_rate: float, seed: int, devices: Devices):
+    `model` is what is measured and saved: the one that learns, unless the recipe averages its weights or shows it
+    mirror images. `steps` are those of the whole training.
+    """
+
+    def __init__(self, recipe: Recipe, image_size: int, learning_rate: float, seed: int, devices: Devices, steps: int):
+        self.recipe = recipe
         self.strategy = devices.strategy
         self.replicas = devices.replicas
         self.on_cpu = devices.on_cpu
         with self.strategy.scope():
-            self.model = _seeded(recipe.model(image_size), seed)
-            self.optimizer = recipe.optimizer(learning_rate)
-            self.optimizer.build(self.model.trainable_variables)
-        vector = tf.TensorSpec((None,), tf.float32)
-        batch = (tf.TensorSpec((None, image_size, image_size, 3), tf.float32), vector, vector)
-        # Of any length, so that an epoch's smaller last batch is not compiled again. Dealt values have no such form.
-        signature = [*batch, tf.TensorSpec((3,), tf.float64)] if self.replicas == 1 else None
-        self._train = tf.function(self._train_all, input_signature=signature)
-        self._test = tf.function(self._test_all, input_signature=signature)
+            self.learning = _seeded(recipe.model(image_size), seed)
+            self.model = _copied(self.learning) if recipe.average else self.learning
+            self._averaged = [*zip(self.model.weights, self.learning.weights, strict=True)] if recipe.average else []
+            if recipe.mirrored:
+                self.model = _mirrored(self.model, image_size)
+            self.optimizer = recipe.optimizer(learning_rate, steps)
+            self.optimizer.build(self.learning.trainable_variables)
+        self._train = self._compiled(self._train_all, self.learning)
+        self._test = self._compiled(self._test_all, self.model)
 
     def train_step(self, batch: Batch, totals: Any) -> Any:
         """Learns from the batch; returns totals (sum of losses, right answers, images) with it added."""
@@ -79,7 +84,15 @@ class Learner:
         self.model.save(path)
 
     def _variables(self) -> list[Any]:
-        return [*self.model.variables, *self.optimizer.variables]
+        averages = [average for average, _ in self._averaged]
+        return [*self.learning.variables, *averages, *self.optimizer.variables]
+
+    def _compiled(self, step: Any, model: Any) -> Any:
+        """The step for batches of any length, so that an epoch's smaller last one is not compiled again."""
+        vector, totals = tf.TensorSpec((None,), tf.float32), tf.TensorSpec((3,), tf.float64)
+        signature = [tf.TensorSpec(model.input_shape, tf.float32), vector, vector, totals]
+        # Dealt values have no such form.
+        return tf.function(step, input_signature=signature if self.replicas == 1 else None)
 
     def _dealt(self, batch: Batch) -> tuple[Any, Any, Any]:
         """Images, labels and weights, dealt to the replicas in equal parts; what fills these up weighs nothing."""
@@ -98,7 +111,9 @@ class Learner:
         return deal(batch.images[places % size]), deal(batch.labels[places % size]), deal(weights)
 
     def _train_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
-        return totals + self._on_replicas(self._train_one, images, labels, weights)
+        counted = self._on_replicas(self._train_one, images, labels, weights)
+        self._average()
+        return totals + counted
 
     def _test_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
         return totals + self._on_replicas(self._test_one, images, labels, weights)
@@ -106,26 +121,51 @@ class Learner:
     def _on_replicas(self, step: Any, *values: Any) -> Any:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(step, values), axis=None)
 
+    def _average(self) -> None:
+        """Moves the average towards the weights; by more in the first steps, so as to forget where they began."""
+        if self._averaged:
+            step = tf.cast(self.optimizer.iterations, tf.float32)
+            kept = tf.minimum(self.recipe.average, step / (9 + step))
+            for average, weight in self._averaged:
+                average.assign(kept * average + (1 - kept) * weight)
+
     def _train_one(self, images: Any, labels: Any, weights: Any) -> Any:
         count = tf.distribute.get_replica_context().all_reduce("SUM", tf.reduce_sum(weights))
         with tf.GradientTape() as tape:
-            counted, loss = self._counted(images, labels, weights, training=True)
+            counted, loss = self._counted(self.learning, images, labels, weights, training=True)
             # The optimizer adds the replicas' gradients up, so each divides by the images of all.
             loss = loss / count
-        variables = self.model.trainable_variables
+        variables = self.learning.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         return counted
 
     def _test_one(self, images: Any, labels: Any, weights: Any) -> Any:
-        return self._counted(images, labels, weights, training=False)[0]
+        return self._counted(self.model, images, labels, weights, training=False)[0]
 
-    def _counted(self, images: Any, labels: Any, weights: Any, training: bool) -> tuple[Any, Any]:
+    def _counted(self, model: Any, images: Any, labels: Any, weights: Any, training: bool) -> tuple[Any, Any]:
         """The batch's totals as float64, and the sum of its losses, binary cross-entropy, to differentiate."""
-        probabilities = self.model(images, training=training)
-        loss = tf.reduce_sum(weights * losses.binary_crossentropy(labels[:, None], probabilities))
+        probabilities = model(images, training=training)
+        smoothing = self.recipe.label_smoothing if training else 0.0
+        loss = losses.binary_crossentropy(labels[:, None], probabilities, label_smoothing=smoothing)
+        loss = tf.reduce_sum(weights * loss)
         right = tf.cast((probabilities[:, 0] > 0.5) == (labels > 0.5), tf.float32)
         totals = tf.stack([loss, tf.reduce_sum(weights * right), tf.reduce_sum(weights)])
         return tf.cast(totals, tf.float64), loss
+
+
+def _copied(model: Any) -> Any:
+    """A model of the same form and weights."""
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _mirrored(model: Any, image_size: int) -> Any:
+    """A model with the same weights that answers with the mean over an image and its mirror image."""
+    from keras import Input, Model, layers, ops
+
+    images = Input((image_size, image_size, 3))
+    return Model(images, layers.Average()([model(images), model(ops.flip(images, axis=2))]), name=model.name)
 
 
 def _seeded(model: Any, seed: int) -> Any:

@@ -173,7 +173,9 @@ class Run:
         about = self._about(prepared, found)
         publish.claim(self.output, about)
         settings = self.settings
-        learner = Learner(settings.recipe, settings.image_size, settings.learning_rate, settings.seed, found)
+        learner = Learner(
+            settings.recipe, settings.image_size, settings.learning_rate, settings.seed, found, settings.steps
+        )
         self.log.say("device", device=found.name, dtype=found.dtype, replicas=found.replicas)
         self.log.say(
             "model",
@@ -270,6 +272,7 @@ class Run:
             scratch=self.settings.run_directory,
             most_bytes=most_bytes,
             augmentation=self.settings.recipe.augmentation if name == "train" else None,
+            mixup=self.settings.recipe.mixup if name == "train" else 0.0,
         )
 
     def _write_artifacts(

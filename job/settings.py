@@ -62,6 +62,11 @@ class Settings:
         return Counts(self.train_per_class, self.validation_per_class, self.test_per_class)
 
     @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.epochs * -(-2 * self.train_per_class // self.batch_size)
+
+    @property
     def run_directory(self) -> Path:
         """The run's own folder on the volume. Not `runs`, as users call the output, which may lie beside it."""
         return self.volume / "work" / self.run_id

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from job import publish, volume
-from job.archive import Archive, open_archive, unpack
+from job.archive import CLASSES, Archive, open_archive, unpack
 from job.batches import Generator
 from job.errors import BadData
 from job.events import Log
+from job.images import NotAPicture, decode
 from job.interruption import Interruption
+from job.measures import wilson_interval
 from job.split import MARKER, path_of
 from job.stores import Access, Store, open_store
 from job.zips import Broken, Member, fetch
@@ -54,19 +56,22 @@ def verify(address: str, access: Access, log: Log, interruption: Interruption) -
 
 
 def verify_accuracy(
-    address: str, archive: str, directory: Path, access: Access, log: Log, interruption: Interruption
+    address: str, archive: str, further: int, directory: Path, access: Access, log: Log, interruption: Interruption
 ) -> None:
     """Evaluates the run's model again on the archive's test images, and compares that with what the run claims.
+    Then says how it does on so many `further` images of each class, if any: those of the lowest numbers that the run
+    has not used.
 
     Works in `directory`/verify, and leaves nothing there; an inner zip that has to be unpacked stays in
-    `directory`/archive. Raises BadData if the archive is another one, or if the model comes to another verdict on any
-    image, and what reading and writing raise.
+    `directory`/archive. Raises BadData if the archive is another one, if the model comes to another verdict on any
+    image, or if there are not so many further ones, and what reading and writing raise.
     """
     run = open_store(address, access)
     claim = _claim_of(run)
     found = unpack(open_archive(archive, access), directory / "archive", log, interruption)
     if found.identity["directory_sha256"] != claim.archive:
         raise BadData(f"{archive}: not the archive that {run.uri('')} was made from; name that one")
+    more = _further(found, claim, further)
     with _workspace(directory / "verify") as workspace:
         paths = _fetch(found, claim.images, workspace, interruption)
         model_file = workspace / publish.MODEL
@@ -78,19 +83,28 @@ def verify_accuracy(
         device = devices.start(require_gpu=False).name
         from job import evaluation
 
-        # In the batches of the run: another number of images at once may round otherwise.
-        test = Generator.of(
-            paths, batch_size=claim.batch_size, image_size=claim.image_size, seed=0, shuffled=False,
-            scratch=workspace, most_bytes=0,
-        )  # fmt: skip
         model = evaluation.load(model_file, run.uri(publish.MODEL))
-        predictions = evaluation.predict(model, test, workspace, log, interruption)
-    figures = evaluation.figures(predictions)
-    difference = _compare(run.uri(""), claim, predictions, figures, device)
-    log.say(
-        "reproduced", device=device, correct=figures["correct"], images=figures["images"],
-        accuracy=figures["accuracy"], difference=difference,
-    )  # fmt: skip
+
+        def predictions_on(paths: Sequence[Path]) -> list["Prediction"]:
+            # In the batches of the run: another number of images at once may round otherwise.
+            images = Generator.of(
+                paths, batch_size=claim.batch_size, image_size=claim.image_size, seed=0, shuffled=False,
+                scratch=workspace, most_bytes=0,
+            )  # fmt: skip
+            return evaluation.predict(model, images, workspace, log, interruption)
+
+        predictions = predictions_on(paths)
+        figures = evaluation.figures(predictions)
+        difference = _compare(run.uri(""), claim, predictions, figures, device)
+        log.say(
+            "reproduced", device=device, correct=figures["correct"], images=figures["images"],
+            accuracy=figures["accuracy"], difference=difference,
+        )  # fmt: skip
+        if more:
+            sound = _fetch_further(found, more, workspace, interruption)
+            figures = evaluation.figures(predictions_on(sound))
+            low, high = wilson_interval(figures["correct"], figures["images"])
+            log.say("further", **figures, low=low, high=high, broken=len(more) - len(sound))
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,8 @@ class _Claim:
     """Of metrics.json."""
     images: list[dict[str, Any]]
     """Those of split.json that test."""
+    used: frozenset[str]
+    """The members that it has looked at: all of split.json, those left out among them."""
     predictions: dict[str, tuple[str, float]]
     """Image → verdict, probability of a dog."""
 
@@ -126,6 +142,7 @@ def _claim_of(run: Store) -> _Claim:
             batch_size=int(about["settings"]["batch_size"]),
             test={name: metrics["test"][name] for name in COUNTS},
             images=[image for image in split["images"] if image["path"].startswith("test/")],
+            used=frozenset(one["member"] for one in split["images"] + split["quarantined"]),
             predictions={
                 row["image"]: (row["verdict"], float(row["probability"]))
                 for row in csv.DictReader(predictions.decode().splitlines())
@@ -174,6 +191,38 @@ def _fetch(
             raise BadData(f"{archive.uri}: {member.name}: {path}; get the archive anew")
         paths.append(path)
     return sorted(paths)
+
+
+def _further(archive: Archive, claim: _Claim, count: int) -> list[Member]:
+    """So many of each class that the run has not used, of the lowest numbers. Raises BadData if there are fewer."""
+    chosen = []
+    for label in CLASSES:
+        members = [archive.images[label, number] for number in archive.numbers(label)]
+        unused = [member for member in members if member.name not in claim.used]
+        if len(unused) < count:
+            raise BadData(
+                f"{archive.uri}: has {len(unused)} {label}s that the run has not used; lower --further-per-class"
+            )
+        chosen += unused[:count]
+    return chosen
+
+
+def _fetch_further(
+    archive: Archive, members: Sequence[Member], workspace: Path, interruption: Interruption
+) -> list[Path]:
+    """Those that are pictures, as files, cats first."""
+
+    def write(member: Member, data: bytes) -> Path | None:
+        try:
+            decode(data)
+        except NotAPicture:
+            return None
+        path = workspace / path_of((member.label, member.number), "further")
+        volume.write(path, data, durable=False)
+        return path
+
+    fetched = [path for _, path in fetch(archive.zip, members, write, interruption)]
+    return sorted(path for path in fetched if isinstance(path, Path))
 
 
 def _compare(

@@ -48,7 +48,7 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-RECIPES = ("baseline", "augmented")
+RECIPES = ("baseline", "augmented", "xception", "compact")
 COUNT = click.IntRange(min=1)
 SETTABLE: dict[str, click.ParamType[Any]] = {
     "run_id": RunId(),

@@ -91,3 +91,56 @@ def test_pixels_lie_where_the_matrix_says() -> None:
                 inside += 1
                 assert distorted[y, x, :2] == pytest.approx([4 * value for value in there], abs=1.5)
     assert inside > 20
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
+def test_a_crop_lies_within_the_image(right: float, down: float, wide: float, high: float) -> None:
+    """It shows the share that it says, its sides' ratio within a third, whatever the size that it is shown at."""
+    crop = Augmentation(crop=0.3, scale=0.5)
+    matrix = crop.matrix([0, 0, right, down, wide, high, *NONE][:DRAWS], 100, 200)
+    left, top = place(matrix, -0.5, -0.5)
+    end, bottom = place(matrix, 99.5, 49.5)
+    assert -0.501 <= left < end <= 199.501
+    assert -0.501 <= top < bottom <= 99.501
+    width, height = (end - left) / 200, (bottom - top) / 100
+    assert 3 / 4 - 1e-9 <= width / height <= 4 / 3 + 1e-9
+    # Where the rectangle would be longer than the image, it is cut.
+    assert width * height == pytest.approx(1 - 0.7 * (1 + wide) / 2) or max(width, height) == pytest.approx(1)
+
+
+def test_the_corners_of_all_crops_reach_the_edges() -> None:
+    ends = [Augmentation(crop=0.5).matrix([0, 0, side, side, 1, 0, *NONE][:DRAWS], 64, 64) for side in (-1, 1)]
+    assert place(ends[0], -0.5, -0.5) == pytest.approx([-0.5, -0.5])
+    assert place(ends[1], 63.5, 63.5) == pytest.approx([63.5, 63.5])
+
+
+def test_the_distorted_image_may_be_smaller() -> None:
+    image = np.repeat(np.repeat(picture(24), 2, axis=0), 2, axis=1)
+    smaller = Augmentation(scale=0.5).applied(image, 0, 0, 0)
+    assert smaller.shape == (24, 24, 3)
+    assert np.array_equal(smaller, picture(24))
+    assert Augmentation(scale=5 / 6).applied(image, 0, 0, 0).shape == (40, 40, 3)
+
+
+def coloured(augmentation: Augmentation, *draws: float) -> NDArray[np.float64]:
+    """What becomes of three colours, the values' mean being 100."""
+    colours = np.array([[100, 100, 100], [200, 50, 30], [0, 0, 0]], float)
+    return np.c_[colours, np.ones(3)] @ np.array(augmentation.colours([*NONE[:7], *draws], 100)).T
+
+
+def test_each_colour_setting_alone() -> None:
+    assert coloured(Augmentation(brightness=0.2), 1, 0, 0)[1] == pytest.approx([240, 60, 36])
+    assert coloured(Augmentation(contrast=0.5), 0, -1, 0)[1] == pytest.approx([150, 75, 65])
+    assert coloured(Augmentation(contrast=0.5), 0, -1, 0)[0] == pytest.approx([100, 100, 100])
+    grey = 0.299 * 200 + 0.587 * 50 + 0.114 * 30
+    assert coloured(Augmentation(saturation=1), 0, 0, -1)[1] == pytest.approx([grey] * 3)
+    assert coloured(Augmentation(saturation=0.5), 0, 0, 1)[1] == pytest.approx(
+        [c + 0.5 * (c - grey) for c in (200, 50, 30)]
+    )
+
+
+def test_colours_are_held_to_what_a_pixel_can_be() -> None:
+    image = np.full((8, 8, 3), 250, np.uint8)
+    values = {int(Augmentation(brightness=0.4).applied(image, 0, 0, index)[0, 0, 0]) for index in range(40)}
+    assert max(values) == 255
+    assert 150 <= min(values) < 170

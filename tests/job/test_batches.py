@@ -275,3 +275,29 @@ def test_augmented_batches_follow_from_seed_epoch_and_step_alone(tmp_path: Path)
     assert np.array_equal(
         plain.batch(0, 0).images, make(found, tmp_path, image_size=16, batch_size=2).batch(0, 0).images
     )
+
+
+def test_blended_batches_follow_from_seed_epoch_and_step_alone(tmp_path: Path) -> None:
+    """Each image keeps the greater share of itself, and its label tells how great; the kept pixels stay as they are."""
+    found = []
+    for label, value in (("cats", 0), ("dogs", 255)):
+        for number in range(4):
+            found.append(tmp_path / label / f"{number}.png")
+            found[-1].parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((16, 16, 3), value, np.uint8)).save(found[-1])
+    plain = make(found, tmp_path, image_size=16, batch_size=8)
+    blending = dataclasses.replace(plain, mixup=0.5)
+    # Here an image is of the value that is its label.
+    epochs = [blending.batch(epoch, 0) for epoch in range(20)]
+    for epoch, batch in enumerate(epochs):
+        assert batch.images == pytest.approx(np.broadcast_to(batch.labels[:, None, None, None], batch.images.shape))
+        assert np.array_equal(batch.labels > 0.5, plain.batch(epoch, 0).labels > 0.5)
+        assert np.array_equal(batch.labels, blending.batch(epoch, 0).labels)
+    shares = np.concatenate([np.minimum(batch.labels, 1 - batch.labels) for batch in epochs])
+    assert 0.3 < shares.max() <= 0.5
+    # Half of the images meet one of the other kind; of the smaller shares of a beta(0.5, 0.5) the mean is 0.18.
+    assert 0.06 < shares.mean() < 0.13
+    assert len({batch.labels.tobytes() for batch in epochs}) == 20
+    assert np.array_equal(
+        plain.batch(0, 0).images, make(found, tmp_path, image_size=16, batch_size=8).batch(0, 0).images
+    )

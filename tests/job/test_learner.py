@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,42 +21,57 @@ from job.batches import Batch
 from job.learner import Learner
 from job.recipes import RECIPES
 found = devices.start(require_gpu=False)
-learner = Learner(RECIPES["baseline"], 46, 1e-3, 3, found)
+learner = Learner(RECIPES[sys.argv[2]], 46, 1e-3, 3, found, 8)
 random = np.random.default_rng(1)
 totals, told = tf.zeros(3, tf.float64), []
+averaged = [weight.numpy() for weight in learner.learning.weights]
 for size in (6, 6, 5, 1):
     batch = Batch(random.random((size, 46, 46, 3), np.float32), random.integers(0, 2, size).astype(np.float32))
     totals = learner.train_step(batch, totals)
     told.append(totals.numpy().tolist())
+    kept = len(told) / (9 + len(told))
+    averaged = [kept * average + (1 - kept) * weight.numpy()
+                for average, weight in zip(averaged, learner.learning.weights)]
 tested = learner.test_step(batch, tf.zeros(3, tf.float64)).numpy().tolist()
-weights = [float(np.abs(weight).sum()) for weight in learner.weights()]
+sums = lambda arrays: [float(np.abs(array).sum()) for array in arrays]
+weights = sums(learner.weights())
+learning = sums(weight.numpy() for weight in learner.learning.weights)
 state = learner.state()
 learner.train_step(batch, totals)
 learner.restore(state)
-restored = [float(np.abs(weight).sum()) for weight in learner.weights()]
-parts = {"told": told, "tested": tested, "weights": weights, "restored": restored}
+parts = {"told": told, "tested": tested, "weights": weights, "restored": sums(learner.weights()),
+         "learning": learning, "averaged": sums(averaged)}
 print(json.dumps({"replicas": found.replicas, **parts}))
 """
 
 
+def learned(devices: int, recipe: str) -> dict[str, Any]:
+    """What SCRIPT tells of a learner on that many devices."""
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(devices), recipe],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    told: dict[str, Any] = json.loads(process.stdout)
+    assert told["replicas"] == devices
+    assert [counted[2] for counted in told["told"]] == [6, 12, 17, 18]
+    assert told["restored"] == told["weights"]
+    return told
+
+
 def test_two_devices_learn_what_one_learns() -> None:
     """Also from batches that two do not divide, and from one with fewer images than devices."""
-    one, two = (
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-c", SCRIPT, str(devices)],
-                cwd=REPOSITORY,
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=120,
-            ).stdout
-        )
-        for devices in (1, 2)
-    )
-    assert (one["replicas"], two["replicas"]) == (1, 2)
-    assert [counted[2] for counted in two["told"]] == [6, 12, 17, 18]
+    one, two = (learned(devices, "baseline") for devices in (1, 2))
     for part in ("told", "tested", "weights"):
         assert np.ravel(two[part]) == pytest.approx(np.ravel(one[part]), rel=1e-4), part
-    assert one["restored"] == one["weights"]
-    assert two["restored"] == two["weights"]
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_average_is_measured_and_kept(devices: int) -> None:
+    """On two devices each normalizes its own part of a batch, so that they learn something else than one."""
+    told = learned(devices, "compact")
+    assert told["weights"] != told["learning"]
+    assert np.ravel(told["weights"]) == pytest.approx(np.ravel(told["averaged"]), rel=1e-4)

@@ -1,5 +1,6 @@
 """`catsdogs verify RUN`, as users run it: on a sound run, and on runs with every part changed."""
 
+import io
 import json
 import shutil
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from job import sample
 from tests.conftest import Catsdogs
 from tests.job.conftest import Trained
 from tests.published import ARTIFACTS, reseal
@@ -185,3 +187,56 @@ def test_accuracy_needs_an_archive(run: Path, catsdogs: Catsdogs) -> None:
     process = catsdogs("verify", run, "--accuracy")
     assert (process.returncode, process.stdout) == (2, "")
     assert "--accuracy needs --archive" in process.stderr
+
+
+@pytest.fixture
+def partial(tmp_path: Path, catsdogs: Catsdogs) -> tuple[Path, Path]:
+    """A run that has used twelve images of each class, and its archive, which has fourteen more, two of them broken."""
+    archive, run = tmp_path / "train.zip", tmp_path / "runs" / "partial"
+    with zipfile.ZipFile(archive, "w") as file:
+        for label in ("cat", "dog"):
+            for number in range(26):
+                picture = io.BytesIO()
+                sample.draw(label, number).save(picture, "JPEG")
+                # The first is found while the split is built, and image 12 takes its place.
+                broken = (label, number) in {("cat", 0), ("cat", 20), ("dog", 13)}
+                file.writestr(f"{label}.{number}.jpg", b"no picture" if broken else picture.getvalue())
+    process = catsdogs(
+        "run", f"--archive={archive}", "--output=runs", "--run-id=partial", "--epochs=1", "--train-per-class=8",
+        "--validation-per-class=2", "--test-per-class=2", "--image-size=48", "--batch-size=4",
+    )  # fmt: skip
+    assert (process.returncode, process.stderr) == (0, "")
+    return run, archive
+
+
+def test_accuracy_on_further_images(partial: tuple[Path, Path], catsdogs: Catsdogs, tmp_path: Path) -> None:
+    run, archive = partial
+    accuracy = ("verify", run, "--accuracy", f"--archive={archive}", "--log-format=json")
+    process = catsdogs(*accuracy, "--further-per-class=12")
+    assert (process.returncode, process.stderr) == (0, "")
+    said = [json.loads(line) for line in process.stdout.splitlines()]
+    assert [one["event"] for one in said[-2:]] == ["reproduced", "further"]
+    # Cats 13 to 24, dogs 12 to 23, as `predict` sees them.
+    names = {
+        f"{label}.{number}.jpg" for label, first in (("cat", 13), ("dog", 12)) for number in range(first, first + 12)
+    }
+    zipfile.ZipFile(archive).extractall(tmp_path / "further", names)
+    predicted = catsdogs("predict", tmp_path / "further", f"--model={run}", "--format=json")
+    assert predicted.returncode == 65, "the two that are broken"
+    verdicts = [one for one in map(json.loads, predicted.stdout.splitlines()) if "verdict" in one]
+    right = sum(Path(one["image"]).name.startswith(one["verdict"]) for one in verdicts)
+    last = said[-1]
+    assert (last["images"], last["correct"], last["broken"]) == (22, right, 2) == (len(verdicts), right, 2)
+    assert last["low"] < last["accuracy"] < last["high"]
+
+    process = catsdogs(*accuracy, "--further-per-class=14")
+    assert process.returncode == 65
+    assert process.stderr == (
+        f"catsdogs: {archive}: has 13 cats that the run has not used; lower --further-per-class\n"
+    )
+
+
+def test_further_images_need_accuracy(run: Path, catsdogs: Catsdogs) -> None:
+    process = catsdogs("verify", run, "--further-per-class=3")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert "--further-per-class needs --accuracy" in process.stderr
