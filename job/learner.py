@@ -57,8 +57,10 @@ class Learner:
         """
         if not self.on_cpu:
             return 0
-        outputs: int = sum(math.prod(layer.output.shape[1:]) for layer in self.model.layers if layer.weights)
-        gradients: int = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
+        shapes = [layer.output.shape[1:] for layer in self.learning.layers if layer.weights]
+        # What a net for images of any size puts out is not known.
+        outputs: int = sum(math.prod(shape) for shape in shapes if None not in shape)
+        gradients: int = sum(math.prod(variable.shape) for variable in self.learning.trainable_variables)
         return 4 * (images * outputs + gradients)
 
     def state(self) -> Arrays:

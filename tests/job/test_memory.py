@@ -18,7 +18,7 @@ found = devices.start(require_gpu=False)
 from job.batches import Batch
 from job.learner import Learner
 from job.recipes import RECIPES
-learner = Learner(RECIPES["baseline"], 150, 1e-4, 1, found)
+learner = Learner(RECIPES["baseline"], 150, 1e-4, 1, found, 100)
 batch = Batch(np.zeros((40, 150, 150, 3), np.float32), np.zeros(40, np.float32))
 before, least = memory.used(), learner.step_bytes(40)
 Path("/proc/self/clear_refs").write_text("5")
