@@ -5,6 +5,7 @@ serves one device and several. Totals are a tensor, and are read only when someb
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class Learner:
     def __init__(self, recipe: Recipe, image_size: int, learning_rate: float, seed: int, devices: Devices, steps: int):
         self.recipe = recipe
         self.strategy = devices.strategy
-        self.replicas = devices.replicas
+        self.workers = devices.workers
+        self.replicas = devices.replicas // devices.workers
         self.on_cpu = devices.on_cpu
         with self.strategy.scope():
             self.learning = _seeded(recipe.model(image_size), seed)
@@ -40,6 +42,7 @@ class Learner:
             self.optimizer.build(self.learning.trainable_variables)
         self._train = self._compiled(self._train_all, self.learning)
         self._test = self._compiled(self._test_all, self.model)
+        self._sum = tf.function(self._sum_all, input_signature=[tf.TensorSpec((None,), tf.float32)])
 
     def train_step(self, batch: Batch, totals: Any) -> Any:
         """Learns from the batch; returns totals (sum of losses, right answers, images) with it added."""
@@ -62,6 +65,12 @@ class Learner:
         outputs: int = sum(math.prod(shape) for shape in shapes if None not in shape)
         gradients: int = sum(math.prod(variable.shape) for variable in self.learning.trainable_variables)
         return 4 * (images * outputs + gradients)
+
+    def agreed(self, *wishes: bool) -> list[bool]:
+        """Which of the wishes any worker has at this step. Every worker must ask, and gets the same answer."""
+        if self.workers == 1:
+            return list(wishes)
+        return [count > 0 for count in self._sum(np.array(wishes, np.float32)).numpy()]
 
     def state(self) -> Arrays:
         """All that training changes: weights, statistics, random generators' states, the optimizer's memory."""
@@ -90,27 +99,44 @@ class Learner:
         return [*self.learning.variables, *averages, *self.optimizer.variables]
 
     def _compiled(self, step: Any, model: Any) -> Any:
-        """The step for batches of any length, so that an epoch's smaller last one is not compiled again."""
-        vector, totals = tf.TensorSpec((None,), tf.float32), tf.TensorSpec((3,), tf.float64)
-        signature = [tf.TensorSpec(model.input_shape, tf.float32), vector, vector, totals]
-        # Dealt values have no such form.
-        return tf.function(step, input_signature=signature if self.replicas == 1 else None)
+        """The step for batches of any length, so that an epoch's smaller last one is not compiled again.
+
+        Several workers, whose parts of a batch differ in size, would then wait for each other's collectives under
+        different names.
+        """
+        images, vector = self._of_any_length(model.input_shape[1:]), self._of_any_length(())
+        return tf.function(step, input_signature=[images, vector, vector, tf.TensorSpec((3,), tf.float64)])
 
     def _dealt(self, batch: Batch) -> tuple[Any, Any, Any]:
-        """Images, labels and weights, dealt to the replicas in equal parts; what fills these up weighs nothing."""
+        """Images, labels and weights, dealt to this worker's replicas in equal parts; what fills these up weighs
+        nothing."""
         size = len(batch.labels)
-        if self.replicas == 1:
+        if self.replicas == 1 and size:
             return batch.images, batch.labels, np.ones(size, np.float32)
-        places = np.arange(-(-size // self.replicas) * self.replicas)
+        places = np.arange(max(1, -(-size // self.replicas)) * self.replicas)
         weights = (places < size).astype(np.float32)
+        if not size:
+            # None of the batch's images are of this worker's shard.
+            size, batch = 1, Batch(np.zeros((1, *batch.images.shape[1:]), np.float32), np.zeros(1, np.float32))
+        return self._deal(batch.images[places % size]), self._deal(batch.labels[places % size]), self._deal(weights)
 
-        def deal(values: Any) -> Any:
-            parts = np.split(values, self.replicas)
-            return self.strategy.experimental_distribute_values_from_function(
-                lambda context: tf.constant(parts[context.replica_id_in_sync_group])
-            )
+    def _deal(self, values: Any) -> Any:
+        """An array whose length the replicas divide, a part to each."""
+        if self.replicas == 1:
+            return values
+        parts = np.split(values, self.replicas)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group % self.replicas])
+        )
 
-        return deal(batch.images[places % size]), deal(batch.labels[places % size]), deal(weights)
+    def _of_any_length(self, shape: Sequence[int | None]) -> Any:
+        """The signature of what `_deal` makes of an array of any number of values of that shape."""
+        spec = tf.TensorSpec((None, *shape), tf.float32)
+        if self.replicas == 1:
+            return spec
+        one = [size or 1 for size in shape]
+        dealt = tf.type_spec_from_value(self._deal(np.zeros((self.replicas, *one), np.float32)))
+        return type(dealt)(*[spec] * self.replicas)
 
     def _train_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
         counted = self._on_replicas(self._train_one, images, labels, weights)
@@ -119,6 +145,9 @@ class Learner:
 
     def _test_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
         return totals + self._on_replicas(self._test_one, images, labels, weights)
+
+    def _sum_all(self, values: Any) -> Any:
+        return self._on_replicas(lambda own: own, values)
 
     def _on_replicas(self, step: Any, *values: Any) -> Any:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(step, values), axis=None)
