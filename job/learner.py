@@ -22,8 +22,8 @@ from job.recipes import Recipe
 class Learner:
     """The same seed gives the same first weights, whatever else the process has done.
 
-    `model` is what is measured and saved: the one that learns, unless the recipe averages its weights or shows it
-    mirror images. `steps` are those of the whole training.
+    `model` is what is measured and saved: the one that learns, `learning`, or the same weights shown mirror images too.
+    `steps` are those of the whole training.
     """
 
     def __init__(self, recipe: Recipe, image_size: int, learning_rate: float, seed: int, devices: Devices, steps: int):
@@ -34,10 +34,7 @@ class Learner:
         self.on_cpu = devices.on_cpu
         with self.strategy.scope():
             self.learning = _seeded(recipe.model(image_size), seed)
-            self.model = _copied(self.learning) if recipe.average else self.learning
-            self._averaged = [*zip(self.model.weights, self.learning.weights, strict=True)] if recipe.average else []
-            if recipe.mirrored:
-                self.model = _mirrored(self.model, image_size)
+            self.model = _mirrored(self.learning, image_size) if recipe.mirrored else self.learning
             self.optimizer = recipe.optimizer(learning_rate, steps)
             self.optimizer.build(self.learning.trainable_variables)
         self._train = self._compiled(self._train_all, self.learning)
@@ -95,8 +92,7 @@ class Learner:
         self.model.save(path)
 
     def _variables(self) -> list[Any]:
-        averages = [average for average, _ in self._averaged]
-        return [*self.learning.variables, *averages, *self.optimizer.variables]
+        return [*self.learning.variables, *self.optimizer.variables]
 
     def _compiled(self, step: Any, model: Any) -> Any:
         """The step for batches of any length, so that an epoch's smaller last one is not compiled again.
@@ -139,9 +135,7 @@ class Learner:
         return type(dealt)(*[spec] * self.replicas)
 
     def _train_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
-        counted = self._on_replicas(self._train_one, images, labels, weights)
-        self._average()
-        return totals + counted
+        return totals + self._on_replicas(self._train_one, images, labels, weights)
 
     def _test_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
         return totals + self._on_replicas(self._test_one, images, labels, weights)
@@ -151,14 +145,6 @@ class Learner:
 
     def _on_replicas(self, step: Any, *values: Any) -> Any:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(step, values), axis=None)
-
-    def _average(self) -> None:
-        """Moves the average towards the weights; by more in the first steps, so as to forget where they began."""
-        if self._averaged:
-            step = tf.cast(self.optimizer.iterations, tf.float32)
-            kept = tf.minimum(self.recipe.average, step / (9 + step))
-            for average, weight in self._averaged:
-                average.assign(kept * average + (1 - kept) * weight)
 
     def _train_one(self, images: Any, labels: Any, weights: Any) -> Any:
         count = tf.distribute.get_replica_context().all_reduce("SUM", tf.reduce_sum(weights))
@@ -182,13 +168,6 @@ class Learner:
         right = tf.cast((probabilities[:, 0] > 0.5) == (labels > 0.5), tf.float32)
         totals = tf.stack([loss, tf.reduce_sum(weights * right), tf.reduce_sum(weights)])
         return tf.cast(totals, tf.float64), loss
-
-
-def _copied(model: Any) -> Any:
-    """A model of the same form and weights."""
-    copy = type(model).from_config(model.get_config())
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _mirrored(model: Any, image_size: int) -> Any:

@@ -35,9 +35,6 @@ class Recipe:
     that the shares are drawn from (Zhang and others, mixup, 2018)."""
     label_smoothing: float = 0.0
     """Labels 0 and 1 are learned as half of this and 1 less half of this (Szegedy and others, 2016)."""
-    average: float = 0.0
-    """The model that is measured and saved is a moving average of the one that learns: the share of its weights
-    that it keeps in a step (Polyak and Juditsky, 1992)."""
     mirrored: bool = False
     """The model that is measured and saved gives the mean for an image and its mirror image."""
 
@@ -105,10 +102,10 @@ RECIPES = {
             model=nets.compact,
             optimizer=nets.sgd,
             augmentation=Augmentation(
-                rotation=15, crop=0.4, horizontal_flip=True, brightness=0.2, contrast=0.3, saturation=0.3, scale=5 / 6
+                rotation=15, crop=0.3, horizontal_flip=True, brightness=0.2, contrast=0.3, saturation=0.3, scale=5 / 6
             ),
             label_smoothing=0.1,
-            average=0.995,
+            mixup=0.4,
             mirrored=True,
         ),
     )

@@ -8,6 +8,7 @@ import pytest
 
 from job import nets
 from job.recipes import RECIPES
+from job.settings import Settings
 from tests.conftest import Catsdogs
 from tests.faults.running import RUN_ID, Job, at_mid_epoch
 from tests.published import rows, weights
@@ -39,6 +40,13 @@ def test_the_learning_rate_rises_and_falls() -> None:
         optimizer.iterations.assign(step)
         rates.append(float(optimizer.learning_rate))
     assert rates == pytest.approx([0, 0.05, 0.1, 0.05, 0], abs=1e-6)
+
+
+def test_the_schedule_ends_with_the_last_step() -> None:
+    """An epoch's smaller last batch is a step, too."""
+    given = dict.fromkeys(Settings.__dataclass_fields__)
+    given |= {"recipe_name": "compact", "train_per_class": 13, "batch_size": 4, "epochs": 3}
+    assert Settings.of(**given).steps == 3 * 7
 
 
 def test_only_kernels_decay() -> None:
