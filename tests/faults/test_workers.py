@@ -121,7 +121,7 @@ def namespaces() -> Iterator[list[str]]:
     names = [f"catsdogs-{os.getpid()}-{index}" for index in range(2)]
 
     def ip(*words: str) -> None:
-        subprocess.run(["ip", *words], check=True, capture_output=True)  # noqa: S607
+        subprocess.run(["ip", *words], check=True, capture_output=True)
 
     try:
         for name in names:
@@ -134,7 +134,7 @@ def namespaces() -> Iterator[list[str]]:
         yield names
     finally:
         for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)  # noqa: S607
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
 
 @pytest.mark.slow
