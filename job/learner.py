@@ -67,7 +67,7 @@ class Learner:
         """Which of the wishes any worker has at this step. Every worker must ask, and gets the same answer."""
         if self.workers == 1:
             return list(wishes)
-        return [count > 0 for count in self._sum(np.array(wishes, np.float32)).numpy()]
+        return [count > 0 for count in self._sum(np.array(wishes, np.float32)).numpy().tolist()]
 
     def state(self) -> Arrays:
         """All that training changes: weights, statistics, random generators' states, the optimizer's memory."""
