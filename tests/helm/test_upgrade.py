@@ -47,6 +47,8 @@ OTHER_RUNS = [
     'extraEnv=[{"name": "A", "value": "b"}]',
     'extraArgs=["--seed=1"]',
     "diagnosticMode=true",
+    "workers=2",
+    "workers=3",
 ]
 SAME_RUN = [
     "job.backoffLimit=4",

@@ -48,6 +48,12 @@ OPTIONS = {str(option.envvar): option for option in command.commands["run"].para
             'volume={"type": "emptyDir", "existingClaim": "a"}',
             "volume.existingClaim: needs volume.type pvc, not emptyDir",
         ),
+        (
+            'workers=2,volume.existingClaim="a"',
+            "volume.existingClaim: several workers share it; set volume.accessMode=ReadWriteMany if it has that,"
+            " or leave it empty",
+        ),
+        ("workers=2,volume.keep=true", "volume.keep: is for the chart's own claim; there is none"),
         ('volume={"type": "ephemeral", "keep": true}', "volume.keep: is for the chart's own claim; there is none"),
         ('volume={"existingClaim": "a", "keep": true}', "volume.keep: is for the chart's own claim; there is none"),
         (
@@ -105,6 +111,11 @@ def test_contradictions_are_refused_in_a_line(helm: Helm, setting: str, message:
         "training.seed=-1",
         "training.seed=4294967296",
         "training.trainPerClass=0",
+        "workers=0",
+        "workers=1001",
+        "workers=1.5",
+        'workerTimeout="soon"',
+        "heartbeatTimeout=0",
         'checkpoint.every="often"',
         "checkpoint.every=0",
         'storage.timeout="soon"',
@@ -237,11 +248,14 @@ BASES: dict[str, Any] = {
     "cronJob.": {"cronJob": {"schedule": "@daily"}},
     "networkPolicy.endpoint": {"networkPolicy": {"enabled": True}},
     "networkPolicy.extra": {"networkPolicy": {"enabled": True}},
+    "workerTimeout": {"workers": 2},
+    "heartbeatTimeout": {"workers": 2},
 }
 """The beginning of a name → what must be set for such values to count."""
 OTHERS = {
     "archive.uri": "s3://other/train.zip",
     "checkpoint.every": "2m",
+    "heartbeatTimeout": "2m",
     "storage.timeout": "3m",
     "checkpoint.to": "bucket",
     "cronJob.concurrencyPolicy": "Allow",
@@ -260,6 +274,7 @@ OTHERS = {
     "volume.accessMode": "ReadWriteMany",
     "volume.size": "7Gi",
     "volume.type": "emptyDir",
+    "workerTimeout": "2m",
 }
 """Values besides the default, where the type alone does not suggest one."""
 

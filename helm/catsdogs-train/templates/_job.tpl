@@ -1,6 +1,11 @@
 {{- /* A Job's spec, for the Job and the CronJob. */ -}}
 {{- define "catsdogs-train.jobSpec" -}}
-backoffLimit: {{ int64 .Values.job.backoffLimit }}
+backoffLimit: {{ mul .Values.job.backoffLimit .Values.workers }}
+{{- if include "catsdogs-train.several" . }}
+completionMode: Indexed
+completions: {{ int64 .Values.workers }}
+parallelism: {{ int64 .Values.workers }}
+{{- end }}
 {{- if not (kindIs "invalid" .Values.job.activeDeadlineSeconds) }}
 activeDeadlineSeconds: {{ int64 .Values.job.activeDeadlineSeconds }}
 {{- end }}
