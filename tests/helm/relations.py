@@ -145,8 +145,8 @@ def _of_workers(pod: PodOf, manifests: list[Manifest]) -> Iterator[str]:
     longest = f"{name}{'-12345678' if kind == 'CronJob' else ''}-{job['completions'] - 1}"
     if len(longest) > 63:
         yield f"{kind}: the host name {longest} is longer than 63"
-    services = [manifest for manifest in manifests if manifest["kind"] == "Service"]
-    [service] = [one for one in services if one["metadata"]["name"] == pod.spec.get("subdomain")] or [None]
+    services = {manifest["metadata"]["name"]: manifest for manifest in manifests if manifest["kind"] == "Service"}
+    service = services.get(pod.spec.get("subdomain"))
     if service is None:
         yield f"{kind}: no Service {pod.spec.get('subdomain')} for its workers' names"
     elif not service["spec"]["selector"].items() <= pod.metadata["labels"].items():

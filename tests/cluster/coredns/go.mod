@@ -1,4 +1,4 @@
-module catsdogs-train/tests/cluster/dns
+module catsdogs-train/tests/cluster/coredns
 
 go 1.24.0
 
