@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from k8s.contract import Object
+from k8s.contract import Object, dig
 
 NUMBER = r"-?[0-9.]+|nan|inf"
 PATTERNS = {
@@ -33,17 +33,20 @@ PATTERNS = {
     "failed": r"ended with exit code (?P<exit_code>\d+): (?P<error>.*)",
 }
 _COMPILED = {event: re.compile(r"\d\d:\d\d:\d\d " + pattern) for event, pattern in PATTERNS.items()}
+WORKER = re.compile(r"(\d\d:\d\d:\d\d )?worker [1-9]\d*: ")
+"""How a line of another worker than the first begins."""
 PROGRESS = {"fetching", "training", "validating", "evaluating", "uploading"}
 SHARES = {"accuracy", "val_accuracy"}
 WHOLE = {"done", "total", "epoch", "epochs", "best_epoch", "step", "steps", "exit_code"}
 
 
 def event_of(line: str) -> tuple[str, Object] | None:
-    """The event and its data, of a line as the pod's log has it; None for any other line."""
+    """The event and its data, of a line as the pod's log has it; None for any other line, and one of another worker
+    than the first, which alone tells how far the run is.
+    """
     if line.startswith("{"):
-        try:
-            data = json.loads(line)
-        except ValueError:
+        data = _json(line)
+        if dig(data, "worker", default=0):
             return None
         event = data.get("event") if isinstance(data, dict) else None
         return (event, data) if event in PATTERNS else None
@@ -51,6 +54,25 @@ def event_of(line: str) -> tuple[str, Object] | None:
         if found := pattern.fullmatch(line):
             return event, {name: _value(name, value) for name, value in found.groupdict().items()}
     return None
+
+
+def of_worker(line: str, index: int) -> str:
+    """The line with the worker in front, unless it is said there already, as the job's own lines say it."""
+    marked = not index or line.startswith("{") or WORKER.match(line)
+    return line if marked else f"worker {index}: {line}"
+
+
+def is_of_first(line: str) -> bool:
+    """Whether it is of the only worker, or the first."""
+    return not WORKER.match(line) and not dig(_json(line), "worker", default=0)
+
+
+def _json(line: str) -> Any:
+    """None if it is not."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _value(name: str, text: str) -> Any:
