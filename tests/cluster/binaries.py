@@ -40,7 +40,7 @@ def coredns() -> Path:
 
 def _built(module: Path, name: str, package: str, flags: str = "") -> Path:
     """The folder with what `go build` makes of the package."""
-    pins = [module / "go.mod", module / "go.sum"]
+    pins = [module / "go.mod", module / "go.sum", *module.glob("*.go")]
     digest = hashlib.sha256(b"".join(pin.read_bytes() for pin in pins)).hexdigest()[:12]
     place = CACHE / f"{name}-{digest}"
     if place.exists():

@@ -1,7 +1,8 @@
-// CoreDNS with the one plugin that answers for a cluster's Services, and none of those for clouds.
+// CoreDNS with what it takes to answer for a cluster's Services, and without its plugins for clouds.
 package main
 
 import (
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 
