@@ -84,8 +84,8 @@ def _stop_after_first_step() -> None:
 
     start = devices.start
 
-    def starting(require_gpu: bool) -> Any:
-        found = start(require_gpu)
+    def starting(*given: Any) -> Any:
+        found = start(*given)
         from job.learner import Learner
 
         train_step = Learner.train_step
@@ -98,7 +98,8 @@ def _stop_after_first_step() -> None:
         learner.train_step = first
         return found
 
-    devices.start = starting
+    patched: Any = devices
+    patched.start = starting
 
 
 def graph() -> None:

@@ -3,6 +3,11 @@
 Batch k of epoch e is a function of (seed, e, k) alone: it can be made in any thread, at any time,
 after any history. So the next few are made ahead while the current one trains, and a resumed run
 goes on with the very batch that the interrupted one would have had.
+
+Several workers have the same batches: each makes the part of it whose images are of its own shard. The parts differ in
+size, for a batch is drawn from all images, as for one worker, and a worker's images are always the same ones. Were the
+parts equal, either the order would have to be another one, or every worker would sooner or later need every image.
+What it costs, the largest part's lead over the mean, is in docs/scale.md.
 """
 
 import math
@@ -157,35 +162,54 @@ class Generator:
     seed: int
     shuffled: bool
     augmentation: Augmentation | None = None
+    places: NDArray[np.intp] | None = None
+    """Of several workers: for each image of the split its index in `pixels` and `labels`, or -1 if it is another's."""
     buffers: Buffers = field(default_factory=Buffers, compare=False, repr=False)
 
     @classmethod
     def of(
         cls, paths: Sequence[Path], *, batch_size: int, image_size: int, seed: int, shuffled: bool,
-        scratch: Path, most_bytes: int, augmentation: Augmentation | None = None,
+        scratch: Path, most_bytes: int, augmentation: Augmentation | None = None, own: Sequence[bool] | None = None,
     ) -> "Generator":  # fmt: skip
-        """A generator over image files whose parent directories are their classes, as SPLIT/train/cats/cat.0.jpg."""
+        """A generator over image files whose parent directories are their classes, as SPLIT/train/cats/cat.0.jpg.
+        `own`, of several workers, says which of them are this one's."""
         classes = sorted({path.parent.name for path in paths})
+        places = None
+        if own is not None:
+            places = np.where(own, np.cumsum(own) - 1, -1)
+            paths = [path for path, is_own in zip(paths, own, strict=True) if is_own]
         labels = np.array([classes.index(path.parent.name) for path in paths], np.float32)
-        return cls(Pixels(paths, image_size, scratch, most_bytes), labels, batch_size, seed, shuffled, augmentation)
+        pixels = Pixels(paths, image_size, scratch, most_bytes)
+        return cls(pixels, labels, batch_size, seed, shuffled, augmentation, places)
+
+    @property
+    def images(self) -> int:
+        """Of all workers."""
+        return len(self.pixels) if self.places is None else len(self.places)
 
     def __len__(self) -> int:
-        return -(-len(self.pixels) // self.batch_size)
+        return -(-self.images // self.batch_size)
 
     def order(self, epoch: int) -> NDArray[np.intp]:
         """The images' indices in the order in which this epoch (counted from 0) shows them."""
         if not self.shuffled:
-            return np.arange(len(self.pixels))
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
+            return np.arange(self.images)
+        return np.random.default_rng([self.seed, epoch]).permutation(self.images)
 
     def batch(self, epoch: int, step: int, order: NDArray[np.intp] | None = None) -> Batch:
-        """Batch `step` of `epoch`, both counted from 0. `order`, if given, spares making the epoch's order again."""
+        """Batch `step` of `epoch`, both counted from 0, or this worker's part of it, which may be empty.
+
+        `order`, if given, spares making the epoch's order again.
+        """
         indices = (self.order(epoch) if order is None else order)[step * self.batch_size :][: self.batch_size]
-        images = self.pixels.take(indices)
+        if self.places is not None:
+            indices = indices[self.places[indices] >= 0]
+        held = indices if self.places is None else self.places[indices]
+        images = self.pixels.take(held)
         if self.augmentation is not None:
             for place, index in enumerate(indices):
                 images[place] = self.augmentation.applied(images[place], self.seed, epoch, int(index))
-        return Batch(as_input(images, self.buffers.lend(images.shape)), self.labels[indices])
+        return Batch(as_input(images, self.buffers.lend(images.shape)), self.labels[held])
 
     def batches(self, epoch: int = 0, step: int = 0) -> Generating[Batch, None, None]:
         """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""

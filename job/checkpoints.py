@@ -5,6 +5,7 @@ optimizer, the best epoch's weights, and the progress as JSON. Its members' CRC-
 """
 
 import contextlib
+import io
 import json
 import zipfile
 import zlib
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from job import volume
 from job.errors import JobError
 from job.events import Log
+from job.gang import ALONE, Gang
 from job.stores import Store
 
 KEPT = 2
@@ -55,12 +57,13 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a directory of its volume."""
+    """The checkpoints of one run, in a directory of its volume. Of several workers, all call, and worker 0 does it."""
 
-    def __init__(self, directory: Path, log: Log, mirror: "Mirror | None" = None):
+    def __init__(self, directory: Path, log: Log, mirror: "Mirror | None" = None, gang: Gang = ALONE):
         self.directory = directory
         self.log = log
         self.mirror = mirror
+        self.gang = gang
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Writes a new file, whole or not at all, then removes all but it and the KEPT - 1 before it.
@@ -69,6 +72,8 @@ class Checkpoints:
         """
         progress = checkpoint.progress
         path = self.directory / f"{progress.epoch:06d}-{progress.step:06d}.npz"
+        if self.gang.worker:
+            return path
         arrays = {
             "progress": np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8),
             **_numbered("variables", checkpoint.variables),
@@ -88,6 +93,16 @@ class Checkpoints:
 
         Where the volume has none, the mirror's are fetched. Raises what its store raises, VolumeFailed.
         """
+        if self.gang.size == 1:
+            return self._newest()
+        found = self._newest() if self.gang.worker == 0 else None
+        name, data = (found[0].name, found[0].read_bytes()) if found else ("", b"")
+        name, data = self.gang.gathered(name)[0], self.gang.gather(data)[0]
+        if self.gang.worker == 0 or not name:
+            return found
+        return self.directory / name, _load(io.BytesIO(data))
+
+    def _newest(self) -> tuple[Path, Checkpoint] | None:
         found = self._newest_whole()
         if found is None and self.mirror is not None:
             self.mirror.fetch(self.directory)
@@ -97,7 +112,9 @@ class Checkpoints:
     def _newest_whole(self) -> tuple[Path, Checkpoint] | None:
         for path in self._newest_first():
             try:
-                return path, _load(path)
+                # Opened here, as np.load leaves a file open that is no zip.
+                with path.open("rb") as file:
+                    return path, _load(file)
             except _DAMAGED as error:
                 self.log.say("checkpoint-damaged", checkpoint=str(path), reason=str(error))
         return None
@@ -164,9 +181,8 @@ _DAMAGED = (
 """What zipfile, numpy and json raise for a file with any one bit flipped, or cut anywhere."""
 
 
-def _load(path: Path) -> Checkpoint:
-    # Opened here, as np.load leaves a file open that is no zip.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+def _load(opened: IO[bytes]) -> Checkpoint:
+    with np.load(opened, allow_pickle=False) as file:
         # Numpy would take a damaged shape for the truth and leave the rest of the member, and its CRC-32, unread.
         damaged = file.zip.testzip()
         if damaged is not None:

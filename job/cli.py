@@ -15,7 +15,7 @@ from job import __version__
 from job.errors import BadData, JobError, printable
 from job.events import JsonLines, Log, Terminal, TextLines, text_of
 from job.interruption import Interruption
-from job.options import ADDRESSES, LOG_FORMAT, OPTIONS, STORAGE, Address, option, with_options
+from job.options import ADDRESSES, LOG_FORMAT, OPTIONS, STORAGE, WORKERS, Address, option, own_index, with_options
 
 if TYPE_CHECKING:
     from job.settings import Settings
@@ -26,10 +26,16 @@ def part_of_run(function: "Callable[[Settings, Log, Interruption], None]") -> cl
     """Makes a function of (settings, log, interruption) a subcommand that takes ADDRESSES and OPTIONS."""
 
     def command(log_format: str, **options: Any) -> None:
-        function(make_settings(options), make_log(log_format), click.get_current_context().obj)
+        worker = options["worker_index"] = own_index(options["workers"], options["worker_index"])
+        try:
+            function(make_settings(options), make_log(log_format, worker), click.get_current_context().obj)
+        except JobError as error:
+            if worker:
+                error.args = (f"worker {worker}: {error}",)
+            raise
 
     command.__doc__ = function.__doc__
-    return catsdogs.command(function.__name__)(with_options(ADDRESSES + OPTIONS)(command))
+    return catsdogs.command(function.__name__)(with_options(ADDRESSES + OPTIONS + WORKERS)(command))
 
 
 def make_settings(options: dict[str, Any]) -> "Settings":
@@ -39,11 +45,11 @@ def make_settings(options: dict[str, Any]) -> "Settings":
     return Settings.of(**options)
 
 
-def make_log(log_format: str) -> Log:
+def make_log(log_format: str, worker: int = 0) -> Log:
     """Says events on standard output: as JSON, as lines of text, or on a terminal with a progress bar."""
     if log_format == "json":
-        return Log([JsonLines(sys.stdout)])
-    return Log([Terminal(sys.stdout) if sys.stdout.isatty() else TextLines(sys.stdout)])
+        return Log([JsonLines(sys.stdout)], worker)
+    return Log([Terminal(sys.stdout) if sys.stdout.isatty() else TextLines(sys.stdout)], worker)
 
 
 def make_access(addressing_style: str, storage_timeout: float) -> "Access":

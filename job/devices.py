@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,16 +22,18 @@ class Devices:
     """A tf.distribute.Strategy: mirrored over several devices, TensorFlow's default for one."""
     name: str
     dtype: str = "float32"
+    workers: int = 1
 
     @property
     def replicas(self) -> int:
         return int(self.strategy.num_replicas_in_sync)
 
 
-def start(require_gpu: bool) -> Devices:
+def start(require_gpu: bool, worker: int = 0, addresses: Sequence[str] = ()) -> Devices:
     """Imports TensorFlow and takes every GPU, or the CPU where there is none.
 
-    Raises Unavailable if a GPU is required and TensorFlow can use none.
+    With the addresses of several workers it waits for the other ones. Raises Unavailable if a GPU is required and
+    TensorFlow can use none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -54,6 +56,10 @@ def start(require_gpu: bool) -> Devices:
         # On a CPU this costs nothing, and the same seed then gives the same weights, bit for bit.
         tf.config.experimental.enable_op_determinism()
         name = "CPU"
+    if len(addresses) > 1:
+        return Devices(
+            _multi_worker(tf, worker, addresses), f"{len(addresses)} workers, each on {name}", workers=len(addresses)
+        )
     logical = tf.config.list_logical_devices("GPU" if gpus else "CPU")
     mirrored = len(logical) > 1
     strategy = (
@@ -62,6 +68,17 @@ def start(require_gpu: bool) -> Devices:
         else tf.distribute.get_strategy()
     )
     return Devices(strategy, name)
+
+
+def _multi_worker(tf: Any, worker: int, addresses: Sequence[str]) -> Any:
+    """Before TensorFlow does anything else: its own port is opened then. Its collectives are NCCL's between GPUs, and
+    a ring over gRPC elsewhere."""
+    cluster = tf.train.ClusterSpec({"worker": list(addresses)})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster, task_type="worker", task_id=worker, rpc_layer="grpc"
+    )
+    with _without_stderr():
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ from job.errors import printable
 EVENTS = {
     "started": "catsdogs {version}: run {run_id}, recipe {recipe}, {epochs} epochs, seed {seed}",
     "already-published": "run {run_id} is already published at {uri}; nothing to do",
+    "assembling": "waiting for {whom}, {left!t} at most",
+    "assembled": "all {workers} workers are there, after {seconds!t}",
     "archive": "archive {uri}: {size!b}, {cats:,} cats and {dogs:,} dogs",
     "passed-over": "passed over {count:,} members of the archive that are no labelled images: {examples}",
     "unpacking": "unpacking {member}: {done!b} of {total!b}",
@@ -60,6 +62,12 @@ EVENTS = {
     "demo": "{text}",
 }
 """Event name → its text, a format string over its data. Conversions: !b bytes, !t seconds, !p share."""
+
+OF_ALL = {
+    "assembled", "archive", "passed-over", "model", "resumed", "training", "validating", "epoch", "trained",
+    "already-trained", "evaluating", "evaluated", "published",
+}  # fmt: skip
+"""Events that are the same for all workers of a run: worker 0 alone says them."""
 
 PROGRESS = {"unpacking", "fetching", "training", "validating", "evaluating", "uploading"}
 """Events that may come many times a second, with `done` and `total`; a sink shows one every `interval`."""
@@ -112,8 +120,8 @@ _FORMATTER = _EventFormatter()
 
 def text_of(event: str, data: dict[str, Any]) -> str:
     """One line. What is not printable in the data, as a name in a zip may have it, is escaped."""
-    text = _FORMATTER.vformat(EVENTS[event], (), data)
-    return printable(text)
+    whose = f"worker {data['worker']}: " if "worker" in data else ""
+    return printable(whose + _FORMATTER.vformat(EVENTS[event], (), data))
 
 
 class Sink(Protocol):
@@ -181,9 +189,10 @@ class Terminal(TextLines):
 
 
 class Log:
-    """Says each event to every sink."""
+    """Says each event to every sink; for a worker other than 0 what is its own, with its number as `worker`."""
 
-    def __init__(self, sinks: Iterable[Sink]):
+    def __init__(self, sinks: Iterable[Sink], worker: int = 0):
+        self._whose = {"worker": worker} if worker else {}
         self._lock = threading.Lock()
         self._last_shown = {sink: time.monotonic() for sink in sinks}
 
@@ -195,7 +204,8 @@ class Log:
         try:
             yield
         except Exception as error:
-            sink.show("failed", {"exit_code": getattr(error, "exit_code", 1), "error": str(error)})
+            code = getattr(error, "exit_code", 1)
+            sink.show("failed", {**self._whose, "exit_code": code, "error": str(error)})
             raise
         finally:
             del self._last_shown[sink]
@@ -207,6 +217,9 @@ class Log:
 
     def say(self, event: str, **data: Any) -> None:
         """`event` is a key of EVENTS, `data` fills its text."""
+        if self._whose and event in OF_ALL:
+            return
+        data = {**self._whose, **data}
         now = time.monotonic()
         with self._lock:
             for sink, last in self._last_shown.items():

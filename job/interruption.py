@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from types import FrameType
+from typing import NoReturn
 
 from job.errors import Interrupted
 
@@ -31,7 +32,11 @@ class Interruption:
     def check(self) -> None:
         """Raises Interrupted if a signal has come."""
         if self.signal_name is not None:
-            raise Interrupted(f"{self.signal_name} received: {self.advice}")
+            self.end()
+
+    def end(self) -> NoReturn:
+        """Raises Interrupted: a signal has come, to this process or to another worker of its run."""
+        raise Interrupted(f"{self.signal_name or 'a signal to another worker'} received: {self.advice}")
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_name is not None:

@@ -22,7 +22,8 @@ class Learner:
 
     def __init__(self, recipe: Recipe, image_size: int, learning_rate: float, seed: int, devices: Devices):
         self.strategy = devices.strategy
-        self.replicas = devices.replicas
+        self.workers = devices.workers
+        self.replicas = devices.replicas // devices.workers
         with self.strategy.scope():
             self.model = _seeded(recipe.model(image_size), seed)
             self.optimizer = recipe.optimizer(learning_rate)
@@ -33,6 +34,7 @@ class Learner:
         signature = [*batch, tf.TensorSpec((3,), tf.float64)] if self.replicas == 1 else None
         self._train = tf.function(self._train_all, input_signature=signature)
         self._test = tf.function(self._test_all, input_signature=signature)
+        self._sum = tf.function(self._sum_all, input_signature=[vector])
 
     def train_step(self, batch: Batch, totals: Any) -> Any:
         """Learns from the batch; returns totals (sum of losses, right answers, images) with it added."""
@@ -41,6 +43,12 @@ class Learner:
     def test_step(self, batch: Batch, totals: Any) -> Any:
         """Like train_step, but learns nothing."""
         return self._test(*self._dealt(batch), totals)
+
+    def agreed(self, *wishes: bool) -> list[bool]:
+        """Which of the wishes any worker has at this step. Every worker must ask, and gets the same answer."""
+        if self.workers == 1:
+            return list(wishes)
+        return [count > 0 for count in self._sum(np.array(wishes, np.float32)).numpy()]
 
     def state(self) -> Arrays:
         """All that training changes: weights, statistics, random generators' states, the optimizer's memory."""
@@ -68,17 +76,23 @@ class Learner:
         return [*self.model.variables, *self.optimizer.variables]
 
     def _dealt(self, batch: Batch) -> tuple[Any, Any, Any]:
-        """Images, labels and weights, dealt to the replicas in equal parts; what fills these up weighs nothing."""
+        """Images, labels and weights, dealt to this worker's replicas in equal parts; what fills these up weighs
+        nothing."""
         size = len(batch.labels)
-        if self.replicas == 1:
+        if self.replicas == 1 and size:
             return batch.images, batch.labels, np.ones(size, np.float32)
-        places = np.arange(-(-size // self.replicas) * self.replicas)
+        places = np.arange(max(1, -(-size // self.replicas)) * self.replicas)
         weights = (places < size).astype(np.float32)
+        if not size:
+            # None of the batch's images are of this worker's shard.
+            size, batch = 1, Batch(np.zeros((1, *batch.images.shape[1:]), np.float32), np.zeros(1, np.float32))
+        if self.replicas == 1:
+            return batch.images, batch.labels, weights
 
         def deal(values: Any) -> Any:
             parts = np.split(values, self.replicas)
             return self.strategy.experimental_distribute_values_from_function(
-                lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+                lambda context: tf.constant(parts[context.replica_id_in_sync_group % self.replicas])
             )
 
         return deal(batch.images[places % size]), deal(batch.labels[places % size]), deal(weights)
@@ -88,6 +102,9 @@ class Learner:
 
     def _test_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
         return totals + self._on_replicas(self._test_one, images, labels, weights)
+
+    def _sum_all(self, values: Any) -> Any:
+        return self._on_replicas(lambda own: own, values)
 
     def _on_replicas(self, step: Any, *values: Any) -> Any:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(step, values), axis=None)

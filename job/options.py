@@ -1,6 +1,7 @@
 """The command line's options and the types of their values, one definition for all commands."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,46 @@ OPTIONS = [
     LOG_FORMAT,
 ]
 """What every part of a run is told, beside ADDRESSES, in the order of the help text."""
+WORKERS = [
+    option("--workers", type=COUNT, default=1, help="Processes that train together, each with its GPUs or its CPU."),
+    option(
+        "--worker-index",
+        type=click.IntRange(min=0),
+        show_default="JOB_COMPLETION_INDEX, or 0",
+        help="Which of them this one is, from 0. Worker 0 alone publishes.",
+    ),
+    option(
+        "--worker-address",
+        metavar="HOST:PORT",
+        help="Where the workers reach each other: with {index} in it, or one after the other with commas between."
+        " They use that port and the one after it.",
+    ),
+    option(
+        "--worker-timeout",
+        type=Duration(),
+        default="5m",
+        help="How long a worker waits for the others before it begins.",
+    ),
+    option(
+        "--heartbeat-timeout",
+        type=Duration(),
+        default="60s",
+        help="How long another worker may be silent before it is taken for lost, and all stop.",
+    ),
+]
+"""What the parts of a run are told beside that."""
+
+
+def own_index(workers: int, index: int | None) -> int:
+    """Which worker this is: as told, or as Kubernetes numbers the pods of an Indexed Job. Raises UsageError."""
+    if index is None and workers > 1:
+        found = os.environ.get("JOB_COMPLETION_INDEX", "0")
+        if not found.isdecimal():
+            raise click.UsageError(f"JOB_COMPLETION_INDEX {found!r} is no number; give --worker-index")
+        index = int(found)
+    if (index or 0) >= workers:
+        raise click.UsageError(f"--worker-index {index}: must be below --workers, which is {workers}")
+    return index or 0
 
 
 def with_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:

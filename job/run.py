@@ -1,6 +1,7 @@
 """The whole job, top to bottom: archive → split → model → bucket."""
 
 import contextlib
+import functools
 import importlib
 import json
 import platform
@@ -15,10 +16,12 @@ from typing import Any
 
 from job import __version__, page, publish, report, split, volume
 from job.archive import CLASSES, open_archive, unpack
+from job.assembly import assemble
 from job.batches import SHARE_OF_MEMORY, Generator, memory_limit
 from job.checkpoints import Checkpoints, Mirror, Progress
 from job.errors import Contradiction, VolumeFailed
 from job.events import Log
+from job.gang import ALONE, Gang
 from job.interruption import Interruption
 from job.settings import Settings
 from job.split import Split
@@ -31,9 +34,11 @@ VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
 def run(settings: Settings, log: Log, interruption: Interruption) -> None:
     """Does what of the run is not done yet. A published run costs one look at the store."""
-    with _opened(settings, log, interruption) as run:
+    # Where worker 0 has trained already, nothing but its own part is left to do, and it waits for no other.
+    together = not (settings.workers > 1 and settings.worker_index == 0 and publish.sealed(settings.artifacts))
+    with _opened(settings, log, interruption, together) as run:
         if run is not None:
-            run.publish(run.train(run.prepare()))
+            run.publish(run.train(run.prepare()) if together else run.trained())
 
 
 def prepare(settings: Settings, log: Log, interruption: Interruption) -> None:
@@ -52,21 +57,26 @@ def train(settings: Settings, log: Log, interruption: Interruption) -> None:
 
 def publish_trained(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The last part: from the artifacts to the store. Raises Contradiction if there are none."""
-    with _opened(settings, log, interruption) as run:
+    with _opened(settings, log, interruption, together=False) as run:
         if run is not None:
             run.publish(run.trained())
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings, log: Log, interruption: Interruption) -> Iterator["Run | None"]:
+def _opened(settings: Settings, log: Log, interruption: Interruption, together: bool = True) -> Iterator["Run | None"]:
     """The run, its directory on the volume held for this process alone, its log kept; None if it is published.
 
-    Raises Contradiction if there is another run under its run id, on the volume or in the store.
+    Of several workers all are there, and end together. What need not be done `together` is worker 0's alone, and the
+    others get None. Raises Contradiction if there is another run under its run id, on the volume or in the store.
     """
     access = _access(settings, log)
     output = open_store(settings.result, access)
-    if publish.is_published(output, settings.model_settings()):
+    published = functools.partial(publish.is_published, output, settings.model_settings())
+    if published():
         log.say("already-published", run_id=settings.run_id, uri=settings.result)
+        yield None
+        return
+    if settings.worker_index and not together:
         yield None
         return
     directory = settings.run_directory
@@ -77,7 +87,9 @@ def _opened(settings: Settings, log: Log, interruption: Interruption) -> Iterato
         stack.enter_context(volume.failures(directory / publish.LOG, only_known=True))
         with volume.failures(directory):
             file = stack.enter_context((directory / publish.LOG).open("a"))
-        upload = stack.enter_context(contextlib.closing(publish.LogUpload(output, directory / publish.LOG)))
+        upload = None
+        if settings.worker_index == 0:
+            upload = stack.enter_context(contextlib.closing(publish.LogUpload(output, directory / publish.LOG)))
         stack.enter_context(log.recorded_in(file))
         log.say(
             "started",
@@ -87,7 +99,14 @@ def _opened(settings: Settings, log: Log, interruption: Interruption) -> Iterato
             epochs=settings.epochs,
             seed=settings.seed,
         )
-        yield Run(settings, access, output, upload, log, interruption)
+        gang = assemble(settings, log, interruption, published) if together else ALONE
+        if gang is None:
+            log.say("already-published", run_id=settings.run_id, uri=settings.result)
+            yield None
+            return
+        with gang:
+            yield Run(settings, access, output, upload, log, interruption, gang)
+            gang.finish()
 
 
 def _access(settings: Settings, log: Log) -> Access:
@@ -124,9 +143,11 @@ class Run:
     settings: Settings
     access: Access
     output: Store
-    log_upload: publish.LogUpload
+    log_upload: publish.LogUpload | None
+    """Worker 0's."""
     log: Log
     interruption: Interruption
+    gang: Gang
 
     def prepare(self) -> Split:
         settings, log = self.settings, self.log
@@ -138,15 +159,17 @@ class Run:
             examples = ", ".join(archive.passed_over[:3])
             log.say("passed-over", count=len(archive.passed_over), examples=examples)
         split_id = split.split_id(archive, settings.counts)
+        self.gang.agree("archive contents", split_id)
         _record(settings.run_directory / "prepared.json", {"archive contents": split_id})
-        return split.build(archive, settings.counts, self._split_directory(split_id), log, self.interruption)
+        directory = self._split_directory(split_id)
+        return split.build(archive, settings.counts, directory, log, self.interruption, self.gang)
 
     def prepared(self) -> Split:
         """What `prepare` left on the volume. Raises Contradiction if there is no complete split."""
         directory = self.settings.run_directory
         with contextlib.suppress(ValueError, KeyError, TypeError):
             split_id = json.loads(volume.read(directory / "prepared.json") or b"")["archive contents"]
-            found = split.load(self._split_directory(split_id), self.settings.counts, self.log)
+            found = split.load(self._split_directory(split_id), self.settings.counts, self.log, self.gang)
             if found is not None:
                 return found
         raise Contradiction(f"{directory}: no complete split; run `catsdogs prepare` first, with the same options")
@@ -155,21 +178,22 @@ class Run:
         return self.settings.volume / "splits" / split_id
 
     def train(self, prepared: Split) -> dict[str, Path]:
-        """Returns the artifacts, name → file on the volume."""
-        artifacts = publish.sealed(self._artifacts)
-        if artifacts is not None:
+        """Returns the artifacts, name → file on the volume; of several workers, worker 0's."""
+        artifacts = publish.sealed(self.settings.artifacts)
+        if self.gang.gathered(artifacts is not None)[0]:
             self.log.say("already-trained", run_id=self.settings.run_id)
-            return artifacts
+            return artifacts or {}
         # Imported only now: whoever prepares, plans or asks for help never waits for TensorFlow.
         from job import devices
 
         self.interruption.check()
-        found = devices.start(self.settings.require_gpu)
+        found = devices.start(self.settings.require_gpu, self.gang.worker, self.settings.addresses)
         from job.learner import Learner
 
         self.interruption.check()
         about = self._about(prepared, found)
-        publish.claim(self.output, about)
+        if self.gang.worker == 0:
+            publish.claim(self.output, about)
         settings = self.settings
         learner = Learner(settings.recipe, settings.image_size, settings.learning_rate, settings.seed, found)
         self.log.say("device", device=found.name, dtype=found.dtype, replicas=found.replicas)
@@ -180,12 +204,13 @@ class Run:
             image_size=self.settings.image_size,
             batch_size=self.settings.batch_size,
         )
-        progress = self._fit(learner, prepared)
+        with self.gang.watched():
+            progress = self._fit(learner, prepared)
         return self._write_artifacts(learner, prepared, progress, about)
 
     def trained(self) -> dict[str, Path]:
         """What `train` left on the volume. Raises Contradiction if there is nothing complete."""
-        artifacts = publish.sealed(self._artifacts)
+        artifacts = publish.sealed(self.settings.artifacts)
         if artifacts is None:
             raise Contradiction(
                 f"{self.settings.run_directory}: nothing trained; run `catsdogs train` first, with the same options"
@@ -194,6 +219,9 @@ class Run:
         return artifacts
 
     def publish(self, artifacts: Mapping[str, Path]) -> None:
+        if self.log_upload is None:
+            return
+        self.gang.let_go()
         # The log so far becomes an artifact, so nothing may write it there any more.
         self.log_upload.close()
         log = publish.snapshot(self.settings.run_directory / publish.LOG)
@@ -212,10 +240,6 @@ class Run:
             if not path.exists():
                 volume.write(path, secrets.token_hex(16).encode())
             return path.read_text()
-
-    @property
-    def _artifacts(self) -> Path:
-        return self.settings.run_directory / "artifacts"
 
     def _about(self, prepared: Split, found: Any) -> dict[str, Any]:
         """run.json: enough to repeat the run."""
@@ -238,7 +262,7 @@ class Run:
         validation = self._generator(prepared, "validation", most_bytes - training.pixels.bytes_in_memory)
         with contextlib.ExitStack() as stack:
             mirror = None
-            if settings.checkpoint_to == "bucket":
+            if settings.checkpoint_to == "bucket" and self.gang.worker == 0:
                 # Little patience: the next checkpoint is a better one, and a finished training need not wait for any.
                 access = replace(self.access, timeout=min(self.access.timeout, MIRROR_PATIENCE))
                 store = open_store(f"{settings.result}/{publish.CHECKPOINTS}", access)
@@ -248,16 +272,19 @@ class Run:
                 settings.recipe,
                 training,
                 validation,
-                Checkpoints(settings.run_directory / "checkpoint", self.log, mirror),
+                Checkpoints(settings.run_directory / "checkpoint", self.log, mirror, self.gang),
                 self.log,
                 self.interruption,
                 settings.epochs,
                 settings.checkpoint_every,
+                self.gang,
             ).run()
 
     def _generator(self, prepared: Split, name: str, most_bytes: int) -> Generator:
+        paths = prepared.paths(name)
+        own = [prepared.owner(path) == self.gang.worker for path in paths] if self.gang.size > 1 else None
         return Generator.of(
-            prepared.paths(name),
+            paths,
             batch_size=self.settings.batch_size,
             image_size=self.settings.image_size,
             seed=self.settings.seed,
@@ -265,16 +292,20 @@ class Run:
             scratch=self.settings.run_directory,
             most_bytes=most_bytes,
             augmentation=self.settings.recipe.augmentation if name == "train" else None,
+            own=own,
         )
 
     def _write_artifacts(
         self, learner: Any, prepared: Split, progress: Progress, about: Mapping[str, Any]
     ) -> dict[str, Path]:
-        from job import evaluation
+        from job import evaluation, sharing
 
         began = time.monotonic()
         test = self._generator(prepared, "test", most_bytes=0)
         predictions = evaluation.predict(learner.model, test, prepared.directory, self.log, self.interruption)
+        predictions = sharing.of_all(predictions, prepared, self.gang)
+        if self.gang.worker:
+            return {}
         figures = evaluation.figures(predictions)
         self.log.say("evaluated", **{name: figures[name] for name in ("accuracy", "images", "correct", "loss")})
         best, history = progress.best, progress.history
@@ -295,7 +326,7 @@ class Run:
             },
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
-        directory = self._artifacts
+        directory = self.settings.artifacts
         with volume.failures(directory):
             directory.mkdir(parents=True, exist_ok=True)
             learner.save(directory / "model.keras")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ class Settings:
     checkpoint_to: str
     addressing_style: str
     storage_timeout: float
+    workers: int = 1
+    worker_index: int = 0
+    worker_address: str | None = None
+    worker_timeout: float = 300.0
+    heartbeat_timeout: float = 60.0
 
     @classmethod
     def of(cls, **options: Any) -> "Settings":
@@ -48,10 +53,13 @@ class Settings:
                 options[name] = getattr(recipe, name)
         settings = cls(**{**options, "run_id": options["run_id"] or ""})
         settings._check()
+        if settings.worker_index:
+            # So that workers may share a volume, and never wait for each other's locks.
+            settings = replace(settings, volume=settings.volume / f"worker-{settings.worker_index}")
         if settings.run_id:
             return settings
         digest = hashlib.sha256(json.dumps(settings.model_settings(), sort_keys=True).encode()).hexdigest()
-        return cls(**{**options, "run_id": f"{recipe.name}-{digest[:8]}"})
+        return replace(settings, run_id=f"{recipe.name}-{digest[:8]}")
 
     @property
     def recipe(self) -> Recipe:
@@ -62,9 +70,24 @@ class Settings:
         return Counts(self.train_per_class, self.validation_per_class, self.test_per_class)
 
     @property
+    def addresses(self) -> list[str]:
+        """Where each worker's TensorFlow listens, host:port; none for one worker."""
+        if self.workers == 1:
+            return []
+        given = self.worker_address or ""
+        if "{index}" in given:
+            return [given.replace("{index}", str(worker)) for worker in range(self.workers)]
+        return given.split(",")
+
+    @property
     def run_directory(self) -> Path:
         """The run's own folder on the volume. Not `runs`, as users call the output, which may lie beside it."""
         return self.volume / "work" / self.run_id
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of what training makes."""
+        return self.run_directory / "artifacts"
 
     @property
     def result(self) -> str:
@@ -82,6 +105,11 @@ class Settings:
             "checkpoint_to",
             "addressing_style",
             "storage_timeout",
+            "workers",
+            "worker_index",
+            "worker_address",
+            "worker_timeout",
+            "heartbeat_timeout",
         )
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}
 
@@ -97,3 +125,18 @@ class Settings:
                 f"--batch-size {self.batch_size} is more than the {images} training images;"
                 " lower it, or raise --train-per-class"
             )
+        if self.workers > 1:
+            self._check_addresses()
+
+    def _check_addresses(self) -> None:
+        if not self.worker_address:
+            raise Contradiction(f"--workers {self.workers} needs --worker-address: where they reach each other")
+        if len(self.addresses) != self.workers:
+            raise Contradiction(
+                f"--worker-address {self.worker_address}: {len(self.addresses)} addresses for {self.workers} workers;"
+                " give one for each, or one with {index} in it"
+            )
+        for address in self.addresses:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65535:
+                raise Contradiction(f"--worker-address {address}: not host:port, with a port below 65535")

@@ -21,6 +21,7 @@ from job import volume
 from job.archive import CLASSES, Archive
 from job.errors import BadData
 from job.events import Log
+from job.gang import ALONE, Gang
 from job.images import NotAPicture, decode
 from job.interruption import Interruption
 from job.zips import Member, fetch
@@ -60,10 +61,15 @@ class Split:
     """The identity of the archive that it was made from."""
     images: list[Record]
     quarantined: list[dict[str, str]]
+    owners: dict[str, int]
+    """Path → the worker that has the file; every worker knows of all images."""
 
     def paths(self, split: str) -> list[Path]:
         """The files of one split, cats first, in order of their names."""
         return sorted(self.directory / record.path for record in self.images if record.path.startswith(f"{split}/"))
+
+    def owner(self, path: Path) -> int:
+        return self.owners[path.relative_to(self.directory).as_posix()]
 
 
 def split_id(archive: Archive, counts: Counts) -> str:
@@ -106,38 +112,64 @@ def assign(
     return assigned
 
 
+def shards(paths: Iterable[str], workers: int) -> dict[str, int]:
+    """Path → the worker that fetches, decodes and shows the image; of each split all have equally many, give or take
+    one.
+
+    It depends on nothing but the images' order, so that a worker's images stay its own from epoch to epoch and from
+    one start to the next.
+    """
+    seen = dict.fromkeys(SPLITS, 0)
+    owners = {}
+    for path in paths:
+        split = path.partition("/")[0]
+        owners[path] = seen[split] % workers
+        seen[split] += 1
+    return owners
+
+
 def path_of(image: Image, split: str) -> str:
     return f"{split}/{image[0]}s/{image[0]}.{image[1]}.jpg"
 
 
-def build(archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption) -> Split:
+def build(
+    archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption, gang: Gang = ALONE
+) -> Split:
     """The split in `directory`: reused if it is complete and verified, else built from what is there and the archive.
+    Of several workers each has the files of its shard.
 
     Raises BadData when too few images are usable, VolumeFailed, Interrupted, and what the store raises.
     """
     with volume.lock(directory):
-        return load(directory, counts, log) or _build(archive, counts, directory, log, interruption)
+        return load(directory, counts, log, gang) or _build(archive, counts, directory, log, interruption, gang)
 
 
-def load(directory: Path, counts: Counts, log: Log) -> Split | None:
-    """The split in `directory` if it is complete and each file's SHA-256 is right, else None."""
+def load(directory: Path, counts: Counts, log: Log, gang: Gang = ALONE) -> Split | None:
+    """The split in `directory` if it is complete and each file's SHA-256 is right, for every worker; else None."""
+    found = _load(directory, counts, log, gang)
+    return found if all(gang.gathered(found is not None)) else None
+
+
+def _load(directory: Path, counts: Counts, log: Log, gang: Gang) -> Split | None:
     began = time.monotonic()
     try:
         document = json.loads(volume.read(directory / MARKER) or b"")
         images = [Record(**record) for record in document["images"]]
         if document["counts"] != counts._asdict():
             return None
-        split = Split(directory, counts, document["archive"], images, document["quarantined"])
+        owners = shards((record.path for record in images), gang.size)
+        split = Split(directory, counts, document["archive"], images, document["quarantined"], owners)
     except (ValueError, KeyError, TypeError):
         return None
     damaged = sorted(set(_files(directory)) - {record.path for record in images})
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        whole = pool.map(lambda record: _is_whole(directory / record.path, record), images)
-        damaged += [record.path for record, is_whole in zip(images, whole, strict=True) if not is_whole]
+        own = [record for record in images if owners[record.path] == gang.worker]
+        whole = pool.map(lambda record: _is_whole(directory / record.path, record), own)
+        damaged += [record.path for record, is_whole in zip(own, whole, strict=True) if not is_whole]
     if damaged:
         log.say("split-damaged", directory=str(directory), count=len(damaged), first=damaged[0])
         return None
-    log.say("split-reused", directory=str(directory), images=len(images), seconds=time.monotonic() - began)
+    log.say("split-reused", directory=str(directory), images=len(own), seconds=time.monotonic() - began)
     return split
 
 
@@ -156,7 +188,9 @@ def _files(directory: Path) -> Iterator[str]:
                 yield Path(folder, name).relative_to(directory).as_posix()
 
 
-def _build(archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption) -> Split:
+def _build(
+    archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption, gang: Gang
+) -> Split:
     began = time.monotonic()
     numbers = {label: archive.numbers(label) for label in CLASSES}
     broken: dict[Image, str] = {}
@@ -165,14 +199,19 @@ def _build(archive: Archive, counts: Counts, directory: Path, log: Log, interrup
     while True:
         places = assign(archive.uri, numbers, counts, broken)
         paths = {image: path_of(image, split) for image, split in places.items()}
+        owners = shards(paths.values(), gang.size)
+        own = {image: path for image, path in paths.items() if owners[path] == gang.worker}
         # By path: a spare may have got another place, when one before it was found broken.
         members = {
-            image: archive.images[image]
-            for image, path in paths.items()
-            if image not in done or done[image].path != path
+            image: archive.images[image] for image, path in own.items() if image not in done or done[image].path != path
         }
         if not members:
-            break
+            # What one worker found broken may be another's to replace.
+            known = gang.gathered(sorted([*image, reason] for image, reason in broken.items()))
+            if all(theirs == known[0] for theirs in known):
+                break
+            broken = {(label, number): reason for theirs in known for label, number, reason in theirs}
+            continue
 
         def check_and_write(member: Member, data: bytes, paths: Mapping[Image, str] = paths) -> str | NotAPicture:
             return _check_and_write(data, directory / paths[member.label, member.number])
@@ -190,12 +229,17 @@ def _build(archive: Archive, counts: Counts, directory: Path, log: Log, interrup
                 broken[image] = str(result)
                 if len(broken) <= MOST_QUARANTINE_LINES:
                     log.say("quarantined", member=member.name, reason=str(result))
-            log.say("fetching", done=len(done), total=len(places))
-    images = [done[image] for image in places]
+            log.say("fetching", done=len(done), total=len(own))
+    if gang.size > 1:
+        mine = {path: done[image] for image, path in own.items()}
+        records = {path: Record(*record) for theirs in gang.gathered(mine) for path, record in theirs.items()}
+        images = [records[path] for path in paths.values()]
+    else:
+        images = [done[image] for image in places]
     for stray in set(_files(directory)) - {record.path for record in images}:
         with volume.failures(directory / stray):
             (directory / stray).unlink()
-    split = Split(directory, counts, archive.identity, images, _quarantined(archive, places, broken))
+    split = Split(directory, counts, archive.identity, images, _quarantined(archive, places, broken), owners)
     with volume.new_file(directory / MARKER) as file:
         # Piece by piece: in one, 25,000 images' would take 30 MB.
         for piece in json.JSONEncoder(indent=1).iterencode(_document(archive, split)):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
 
@@ -14,6 +14,7 @@ from job.batches import Batch, Generator
 from job.checkpoints import Arrays, Checkpoint, Checkpoints, Progress
 from job.errors import Contradiction
 from job.events import Log
+from job.gang import ALONE, Gang
 from job.interruption import Interruption
 from job.learner import Learner
 from job.recipes import Recipe
@@ -36,6 +37,7 @@ class Training:
     epochs: int
     checkpoint_every: float
     """Seconds of training between two checkpoints within an epoch; after an epoch there is always one."""
+    gang: Gang = ALONE
 
     def run(self) -> Progress:
         """Trains to the end, from the newest checkpoint if there is one, and leaves the best epoch's weights in
@@ -75,6 +77,12 @@ class Training:
     def _save(self) -> None:
         self.checkpoints.save(Checkpoint(self.progress, self.learner.state(), self.best_weights))
 
+    def _stop(self) -> NoReturn:
+        """Raises Interrupted, in every worker after the same step, once worker 0 has saved a checkpoint."""
+        self.gang.let_go()
+        self._save()
+        self.interruption.end()
+
     def _train_epoch(self, batches: Iterator[Batch]) -> None:
         progress, steps = self.progress, len(self.training)
         totals = tf.constant(progress.totals, tf.float64)
@@ -83,13 +91,16 @@ class Training:
             totals = self.learner.train_step(next(batches), totals)
             progress.step += 1
             now = time.monotonic()
-            stop = self.interruption.signal_name is not None
-            if stop or now - saved >= self.checkpoint_every or progress.step == steps:
+            due, stop = self.learner.agreed(
+                now - saved >= self.checkpoint_every, self.interruption.signal_name is not None
+            )
+            if stop or due or progress.step == steps:
                 progress.totals, progress.seconds = totals.numpy().tolist(), now - began
-            if stop or (now - saved >= self.checkpoint_every and progress.step < steps):
+            if stop:
+                self._stop()
+            if due and progress.step < steps:
                 self._save()
                 saved = time.monotonic()
-                self.interruption.check()
             if self.log.due():
                 loss, accuracy = _means(totals.numpy())
                 self.log.say(
@@ -103,9 +114,9 @@ class Training:
         totals = tf.zeros(3, tf.float64)
         for done, batch in enumerate(self.validation.batches(), 1):
             totals = self.learner.test_step(batch, totals)
-            if self.interruption.signal_name is not None:
-                self._save()
-                self.interruption.check()
+            [stop] = self.learner.agreed(self.interruption.signal_name is not None)
+            if stop:
+                self._stop()
             if self.log.due():
                 self.log.say(
                     "validating", epoch=self.progress.epoch + 1, epochs=self.epochs,
