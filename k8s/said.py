@@ -14,6 +14,7 @@ NUMBER = r"-?[0-9.]+|nan|inf"
 PATTERNS = {
     "started": r"catsdogs \S+: run (?P<run_id>\S+), recipe (?P<recipe>\S+), (?P<epochs>\d+) epochs, seed \d+",
     "already-published": r"run \S+ is already published at (?P<uri>\S+); nothing to do",
+    "assembling": r"waiting for (?P<whom>(?!storage, ).+), \S+ \S+ at most",
     "fetching": r"fetching images: (?P<done>[\d,]+) of (?P<total>[\d,]+)",
     "device": r"training on (?P<device>.+), \S+, \d+ replica\(s\)",
     "resumed": r"resuming at epoch (?P<epoch>\d+)/(?P<epochs>\d+), step (?P<step>\d+)/(?P<steps>\d+), from .*",
@@ -33,7 +34,7 @@ PATTERNS = {
     "failed": r"ended with exit code (?P<exit_code>\d+): (?P<error>.*)",
 }
 _COMPILED = {event: re.compile(r"\d\d:\d\d:\d\d " + pattern) for event, pattern in PATTERNS.items()}
-WORKER = re.compile(r"(\d\d:\d\d:\d\d )?worker [1-9]\d*: ")
+WORKER = re.compile(r"(\d\d:\d\d:\d\d |catsdogs: )?worker [1-9]\d*: ")
 """How a line of another worker than the first begins."""
 PROGRESS = {"fetching", "training", "validating", "evaluating", "uploading"}
 SHARES = {"accuracy", "val_accuracy"}
@@ -120,6 +121,8 @@ class Progress:
     """The address, once it is."""
     waiting: str | None = None
     """Why the job waits for its storage, while it does."""
+    awaited: str | None = None
+    """The workers that are waited for, while they are."""
     failed: str | None = None
 
     def take(self, line: str) -> str | None:
@@ -129,6 +132,7 @@ class Progress:
             return None
         event, data = found
         self.waiting = str(data.get("reason")) if event == "waiting" else None
+        self.awaited = str(data.get("whom")) if event == "assembling" else None
         if event in PROGRESS:
             self.stage, self.done, self.total = event, data.get("done") or 0, data.get("total") or 0
         self.epoch = data.get("epoch") or self.epoch

@@ -228,6 +228,15 @@ def test_why_tells_how_a_run_that_trains_is_doing(api: Api, plugin: Plugin) -> N
     assert "log: 12:00:01 of the first" in told
 
 
+def test_why_tells_of_workers_that_run_and_do_not_meet(api: Api, plugin: Plugin) -> None:
+    made = api.put("jobs", job())
+    first, _ = (start(api, index, made) for index in (0, 1))
+    api.write(first, "12:00:01 waiting for worker 1 (pets-1-1.pets:2222), 4:50 min at most")
+    told = plugin("why", "pets").stdout
+    assert "it waits for worker 1 (pets-1-1.pets:2222)" in told
+    assert "networkPolicy" in told
+
+
 @pytest.mark.parametrize(
     ("line", "index", "shown"),
     [
@@ -235,6 +244,7 @@ def test_why_tells_how_a_run_that_trains_is_doing(api: Api, plugin: Plugin) -> N
         ("text", 1, "worker 1: text"),
         ("12:00:00 worker 12: text", 12, "12:00:00 worker 12: text"),
         ("worker 1: text", 1, "worker 1: text"),
+        ("catsdogs: worker 1: text", 1, "catsdogs: worker 1: text"),
         ('{"text": "x", "worker": 1}', 1, '{"text": "x", "worker": 1}'),
     ],
 )
