@@ -196,8 +196,10 @@ def test_the_schema_knows_the_values_and_no_others() -> None:
 
 
 def test_every_option_of_the_command_is_a_value_and_the_other_way_round(helm4: Helm) -> None:
-    [pod, *_] = pods(helm4.template(f"--values={FILES['full']}").manifests)
-    told = {name for name in environment(pod.spec) if name.startswith("CATSDOGS_")}
+    told = set()
+    for name in ("full", "workers"):
+        [pod, *_] = pods(helm4.template(f"--values={FILES[name]}").manifests)
+        told |= {name for name in environment(pod.spec) if name.startswith("CATSDOGS_")}
     assert told == OPTIONS.keys()
 
 
@@ -213,6 +215,7 @@ def test_the_schema_and_the_command_agree_on_what_is_allowed() -> None:
     assert SCHEMA["properties"]["logFormat"]["enum"] == list(option("CATSDOGS_LOG_FORMAT").choices)
     checkpoint = SCHEMA["properties"]["checkpoint"]["properties"]
     assert checkpoint["to"]["enum"] == ["", *option("CATSDOGS_CHECKPOINT_TO").choices]
+    assert SCHEMA["properties"]["workers"]["minimum"] == option("CATSDOGS_WORKERS").min
     for value, schema in training.items():
         kind = option("CATSDOGS_" + re.sub("([A-Z])", r"_\1", value).upper())
         if isinstance(kind, click.types._NumberRangeBase):
@@ -225,10 +228,12 @@ def test_the_schema_and_the_command_agree_on_what_is_allowed() -> None:
     [
         ("runId", ["a", "A-b_c.9", "-a", "x" * 100], ["x" * 101, ".a", "a b", "a/b", "ä"]),
         ("checkpoint.every", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", "s", "inf", "nan", ""]),
+        ("workerTimeout", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", ""]),
+        ("heartbeatTimeout", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", ""]),
     ],
 )
 def test_the_schema_and_the_command_agree_on_texts(helm4: Helm, value: str, good: list[str], bad: list[str]) -> None:
-    kind = option({"runId": "CATSDOGS_RUN_ID", "checkpoint.every": "CATSDOGS_CHECKPOINT_EVERY"}[value])
+    kind = option("CATSDOGS_" + re.sub("([A-Z])", r"_\1", value).replace(".", "_").upper())
     for text in good:
         kind.convert(text, None, None)
         helm4.of(f"{value}={json.dumps(text)}")

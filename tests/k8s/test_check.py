@@ -112,7 +112,7 @@ TABLE = [
         "room for some workers",
         readiness.room,
         Wanted(gpus=0, workers=10),
-        ([node("a"), node("b", offers={"memory": "5Gi"})], []),
+        ([node("a"), node("b", offers={"memory": "5Gi"})],),
         PROBLEM,
         "room for 9 of 10 workers with 2 cpu, 4 Gi of memory each (a, b)",
         "workers=9",
