@@ -1,5 +1,6 @@
 """Several workers: an Indexed Job, whose pods find each other by name, start together, and survive the loss of one."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ from tests.cluster.api import Object
 from tests.cluster.cluster import Cluster
 from tests.cluster.plugin import Plugin
 from tests.cluster.releases import LONG, Namespace, Release, Run, Storage, until
-from tests.cluster.test_disturbances import COLUMNS, EPOCHS
+from tests.cluster.test_disturbances import COLUMNS
 from tests.helm.chart import Helm
 from tests.published import check_manifest, rows, weights
 
 pytestmark = pytest.mark.timeout(3600)
 
+EPOCHS = 24
 INDEX = "batch.kubernetes.io/job-completion-index"
 TWO: Object = {
     "workers": 2,
@@ -22,6 +24,7 @@ TWO: Object = {
     "job": {"backoffLimit": 1},
     "heartbeatTimeout": "5s",
 }
+SHORTER: Object = {"training": {"epochs": EPOCHS}}
 APART: Object = {
     "affinity": {
         "podAntiAffinity": {
@@ -79,12 +82,12 @@ def undisturbed(
     cluster: Cluster, storage: Storage, helm: Helm, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     with Namespace(cluster, storage, helm, tmp_path_factory.mktemp("undisturbed")) as namespace:
-        return namespace.install("pets", LONG, TWO).run.succeed(600)
+        return namespace.install("pets", LONG, SHORTER, TWO).run.succeed(600)
 
 
 def caught(namespace: Namespace) -> Run:
     """A run whose workers have come to the fifth epoch together, and are somewhere in a later one."""
-    run = namespace.install("pets", LONG, TWO).run
+    run = namespace.install("pets", LONG, SHORTER, TWO).run
 
     def trains() -> bool:
         assert not run.condition("Failed"), run.story()
@@ -135,6 +138,21 @@ def test_worker_deleted_in_order(namespace: Namespace, undisturbed: dict[str, by
     assert namespace.kubectl("delete", "pod", name_of(worker(run, 1))).returncode == 0
     check_same(run.succeed(600), undisturbed, tmp_path)
     assert run.job["status"].get("failed", 0) == 0
+
+
+def test_the_plugin_shows_both(namespace: Namespace, plugin: Plugin) -> None:
+    run = namespace.install("pets", TWO).run
+    followed = plugin("follow", "pets")
+    assert followed.returncode == 0, followed.stdout + followed.stderr
+    said = [json.loads(line) for line in followed.stdout.splitlines() if line.startswith("{")]
+    # What is the same for both is said once.
+    assert [event["epoch"] for event in said if event["event"] == "epoch"] == [1, 2]
+    assert {event.get("worker", 0) for event in said} == {0, 1}
+    assert all(line.startswith(("{", "worker 1: ")) for line in followed.stdout.splitlines())
+    assert f"run {run.name} is complete" in followed.stderr
+    [row] = json.loads(plugin("runs", "pets", "-o", "json").stdout)
+    assert (row["workers"], row["state"], row["epochs_done"]) == (2, "Succeeded", 2)
+    check_manifest(run.published)
 
 
 def test_none_trains_before_all_are_there(namespace: Namespace, plugin: Plugin) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def a_viewer(request: pytest.FixtureRequest) -> Iterator[None]:
         assert [one for one in api.requests if not rbac.allows(one, "catsdogs-viewer")] == []
 
 
-def job(workers: int = 2, **status: object) -> Object:
+def job(workers: int = 2, **status: Any) -> Object:
     made = objects.job(env={"CATSDOGS_EPOCHS": "3", "CATSDOGS_WORKER_TIMEOUT": "10m"}, **status)
     made["spec"] |= {
         "completionMode": "Indexed",
