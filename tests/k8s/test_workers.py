@@ -10,6 +10,7 @@ import pytest
 from k8s.outcome import last_end
 from k8s.runs import state_of
 from k8s.said import Progress, of_worker
+from k8s.stop import verdict
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api
 from tests.k8s.conftest import Plugin, Starter
@@ -23,10 +24,10 @@ NO_NODE = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0
 
 @pytest.fixture(autouse=True)
 def a_viewer(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No request of `follow` and `runs` may need more than the viewer's Role; `why` has one of its own."""
+    """No request of `follow` and `runs` may need more than the viewer's Role; `why` and `stop` have others."""
     api = request.getfixturevalue("api") if "api" in request.fixturenames else None
     yield
-    if api is not None and "why" not in request.node.name:
+    if api is not None and not {"why", "stop"} & set(request.node.name.split("_")):
         assert [one for one in api.requests if not rbac.allows(one, "catsdogs-viewer")] == []
 
 
@@ -260,3 +261,27 @@ def test_the_others_do_not_speak_for_the_run() -> None:
     assert progress.recipe is None
     progress.take(json.dumps(started | {"worker": 0}))
     assert progress.recipe == "baseline"
+
+
+SAVED = "catsdogs: SIGTERM received: progress is saved; the same command goes on from there"
+
+
+@pytest.mark.parametrize(("codes", "told", "code"), [((75, 75), "progress is saved", 0), ((75, 137), "killed", 1)])
+def test_a_run_is_stopped_in_order_if_every_worker_is(codes: tuple[int, int], told: str, code: int) -> None:
+    pods = [ended(index, MADE, number) for index, number in enumerate(codes)]
+    text, found = verdict("run pets-1", pods, Progress(), SAVED)
+    assert (told in text, found) == (True, code)
+
+
+def test_stop_tells_the_words_of_the_first_worker(api: Api, start_plugin: Starter) -> None:
+    made = api.put("jobs", job(active=2))
+    names = [start(api, index, made) for index in (0, 1)]
+    process = start_plugin("stop", "pets-1")
+    until(lambda: (api.find("jobs", "pets-1") or {})["spec"].get("suspend"))
+    for name, words in zip(names, (SAVED, "catsdogs: worker 1: worker 0 ended with exit code 75"), strict=True):
+        api.write(name, words)
+        objects.end(api, api.find("pods", name) or {}, 75)
+    api.put("jobs", (api.find("jobs", "pets-1") or {}) | {"status": {}})
+    code, out, err = finished(process)
+    assert code == 0, err
+    assert b"run pets-1 is stopped: SIGTERM received: progress is saved" in out
