@@ -36,6 +36,24 @@ template:
   {{- include "catsdogs-train.pod" (dict "root" . "test" false) | nindent 2 }}
 {{- end }}
 
+{{- /* The release's earlier Jobs, as they are in the cluster: those that have begun. */ -}}
+{{- define "catsdogs-train.earlier" -}}
+{{- $jobs := list }}
+{{- range (lookup "batch/v1" "Job" .Release.Namespace "").items }}
+{{- $annotations := .metadata.annotations | default dict }}
+{{- $ours := and
+  (eq (get $annotations "meta.helm.sh/release-name") $.Release.Name)
+  (eq (get (.metadata.labels | default dict) "app.kubernetes.io/name") (include "catsdogs-train.name" $))
+}}
+{{- $begun := and .status.startTime (not .metadata.deletionTimestamp) }}
+{{- $current := and (not $.Values.cronJob.schedule) (eq .metadata.name (include "catsdogs-train.jobName" $)) }}
+{{- if and $ours $begun (not $current) (hasKey $annotations "catsdogs-train/spec") }}
+{{- $jobs = append $jobs . }}
+{{- end }}
+{{- end }}
+{{- dict "jobs" $jobs | toJson }}
+{{- end }}
+
 {{- define "catsdogs-train.jobLabels" -}}
 {{ include "catsdogs-train.labels" . }}
 {{- with .Values.kueue.queueName }}

@@ -15,6 +15,14 @@ is called like the Job and its index. */ -}}
 {{- if gt (int64 .Values.workers) 1 }}true{{ end -}}
 {{- end }}
 
+{{- /* The same for this run and the earlier ones, which may still go on. */ -}}
+{{- define "catsdogs-train.anySeveral" -}}
+{{- include "catsdogs-train.several" . }}
+{{- range (include "catsdogs-train.earlier" . | fromJson).jobs }}
+{{- if eq (.spec.completionMode | default "") "Indexed" }}true{{ end -}}
+{{- end }}
+{{- end }}
+
 {{- define "catsdogs-train.serviceAccountName" -}}
 {{- $default := ternary (include "catsdogs-train.fullname" .) "default" .Values.serviceAccount.create -}}
 {{ .Values.serviceAccount.name | default $default }}
