@@ -3,16 +3,15 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.cluster.api import Object
 from tests.cluster.cluster import Cluster
 from tests.cluster.plugin import Plugin
 from tests.cluster.releases import LONG, Namespace, Release, Run, Storage, until
-from tests.cluster.test_disturbances import COLUMNS
+from tests.cluster.test_disturbances import check_same
 from tests.helm.chart import Helm
-from tests.published import check_manifest, rows, weights
+from tests.published import check_manifest
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -103,19 +102,6 @@ def said_by(run: Run, index: int) -> list[Object]:
     return run.said(name_of(pods[-1])) if pods else []
 
 
-def check_same(published: dict[str, bytes], undisturbed: dict[str, bytes], scratch: Path) -> None:
-    """The same figures in every epoch and the same weights, as gradients of two are summed in either order."""
-    check_manifest(published)
-    ours, theirs = (
-        [[float(row[name]) for name in COLUMNS] for row in rows(run["history.csv"])] for run in (published, undisturbed)
-    )
-    assert len(ours) == EPOCHS
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-    mine, others = (weights(run["model.keras"], scratch) for run in (published, undisturbed))
-    for one, other in zip(mine, others, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("index", [0, 1])
 def test_worker_killed_without_notice(
     namespace: Namespace, undisturbed: dict[str, bytes], tmp_path: Path, index: int
@@ -124,7 +110,7 @@ def test_worker_killed_without_notice(
     run = caught(namespace)
     lost = name_of(worker(run, index))
     assert namespace.kubectl("delete", "pod", lost, "--grace-period=0", "--force").returncode == 0
-    check_same(run.succeed(600), undisturbed, tmp_path)
+    check_same(run.succeed(600), undisturbed, tmp_path, EPOCHS)
     [resumed] = [said for said in said_by(run, 0) if said["event"] == "resumed"]
     assert 5 <= resumed["epoch"] <= EPOCHS
     assert name_of(worker(run, index)) != lost
@@ -136,12 +122,13 @@ def test_worker_deleted_in_order(namespace: Namespace, undisturbed: dict[str, by
     """As when its node is drained: no failure is counted."""
     run = caught(namespace)
     assert namespace.kubectl("delete", "pod", name_of(worker(run, 1))).returncode == 0
-    check_same(run.succeed(600), undisturbed, tmp_path)
+    check_same(run.succeed(600), undisturbed, tmp_path, EPOCHS)
     assert run.job["status"].get("failed", 0) == 0
 
 
 def test_the_plugin_shows_both(namespace: Namespace, plugin: Plugin) -> None:
-    run = namespace.install("pets", TWO).run
+    """On a volume that both share."""
+    run = namespace.install("pets", TWO, {"volume": {"accessMode": "ReadWriteMany"}}).run
     followed = plugin("follow", "pets")
     assert followed.returncode == 0, followed.stdout + followed.stderr
     said = [json.loads(line) for line in followed.stdout.splitlines() if line.startswith("{")]
