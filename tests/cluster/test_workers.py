@@ -3,15 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cluster.api import Object
 from tests.cluster.cluster import Cluster
 from tests.cluster.plugin import Plugin
 from tests.cluster.releases import LONG, Namespace, Release, Run, Storage, until
-from tests.cluster.test_disturbances import check_same
+from tests.cluster.test_disturbances import COLUMNS, check_same
 from tests.helm.chart import Helm
-from tests.published import check_manifest
+from tests.published import check_manifest, objects, rows
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -87,13 +88,16 @@ def undisturbed(
 def caught(namespace: Namespace) -> Run:
     """A run whose workers have come to the fifth epoch together, and are somewhere in a later one."""
     run = namespace.install("pets", LONG, SHORTER, TWO).run
+    until_epoch(run, 5)
+    return run
 
+
+def until_epoch(run: Run, number: int) -> None:
     def trains() -> bool:
         assert not run.condition("Failed"), run.story()
-        return any(said["event"] == "epoch" and said["epoch"] == 5 for said in said_by(run, 0))
+        return any(said["event"] == "epoch" and said["epoch"] == number for said in said_by(run, 0))
 
-    until(trains, "the fifth epoch ends", 300, run.story)
-    return run
+    until(trains, f"epoch {number} ends", 300, run.story)
 
 
 def said_by(run: Run, index: int) -> list[Object]:
@@ -124,6 +128,29 @@ def test_worker_deleted_in_order(namespace: Namespace, undisturbed: dict[str, by
     assert namespace.kubectl("delete", "pod", name_of(worker(run, 1))).returncode == 0
     check_same(run.succeed(600), undisturbed, tmp_path, EPOCHS)
     assert run.job["status"].get("failed", 0) == 0
+
+
+def test_another_number_goes_on(namespace: Namespace, plugin: Plugin, undisturbed: dict[str, bytes]) -> None:
+    """Two workers begin, and one alone goes on from their checkpoint."""
+    shared: Object = {"runId": "elastic", "checkpoint": {"to": "bucket"}}
+    release = namespace.install("pets", LONG, SHORTER, TWO, shared)
+    until_epoch(release.run, 5)
+    stopped = plugin("stop", release.run.name)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    release.upgrade(LONG, SHORTER, shared)
+    run = release.run
+    assert run.finish(600) == "Complete", run.story()
+    [resumed] = [said for said in run.said() if said["event"] == "resumed"]
+    assert 5 <= resumed["epoch"] <= EPOCHS
+    published = objects(namespace.storage.server, namespace.bucket, "runs/elastic/")
+    check_manifest(published)
+    ours, theirs = (
+        [[float(row[name]) for name in COLUMNS] for row in rows(found["history.csv"])]
+        for found in (published, undisturbed)
+    )
+    assert ours[:5] == theirs[:5]
+    # One sums in another order than two.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
 
 
 def test_the_plugin_shows_both(namespace: Namespace, plugin: Plugin) -> None:
