@@ -56,27 +56,36 @@ class _Assembly:
 
     def await_all(self) -> dict[int, Link]:
         links: dict[int, Link] = {}
-        with contextlib.closing(self._listening()) as server:
-            server.settimeout(POLL_SECONDS)
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    connection, _ = server.accept()
-                    self._welcome(connection, links)
-                self.missing = [worker for worker in range(1, self.settings.workers) if worker not in links]
-                if not self.missing:
-                    break
-                self._wait()
-                for worker, link in list(links.items()):
-                    try:
-                        link.send(WAITING, json.dumps(self.missing).encode())
-                    except OSError:
-                        links.pop(worker).close()
+        try:
+            with contextlib.closing(self._listening()) as server:
+                server.settimeout(POLL_SECONDS)
+                while self.missing:
+                    with contextlib.suppress(TimeoutError):
+                        connection, _ = server.accept()
+                        self._welcome(connection, links)
+                    self._tell(links)
+        except BaseException:
             for link in links.values():
-                # One that is lost just now is found lost by its heartbeat.
-                with contextlib.suppress(OSError):
-                    link.send(START)
+                link.close()
+            raise
+        for link in links.values():
+            # One that is lost just now is found lost by its heartbeat.
+            with contextlib.suppress(OSError):
+                link.send(START)
         self.log.say("assembled", workers=self.settings.workers, seconds=time.monotonic() - self.began)
         return links
+
+    def _tell(self, links: dict[int, Link]) -> None:
+        """Those who are there whom they wait for; thereby it is noticed who has gone again."""
+        self.missing = [worker for worker in range(1, self.settings.workers) if worker not in links]
+        if not self.missing:
+            return
+        self._wait()
+        for worker, link in list(links.items()):
+            try:
+                link.send(WAITING, json.dumps(self.missing).encode())
+            except OSError:
+                links.pop(worker).close()
 
     def _listening(self) -> socket.socket:
         port = place_of(self.settings.addresses[0])[1]
@@ -105,6 +114,7 @@ class _Assembly:
                 text += "; give all workers the same options"
                 for other in [link, *links.values()]:
                     other.send_last(REFUSED, text.encode())
+                link.close()
                 raise Contradiction(text)
         if not 1 <= worker < self.settings.workers:
             link.close()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,8 +78,12 @@ def _multi_worker(tf: Any, worker: int, addresses: Sequence[str]) -> Any:
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         cluster, task_type="worker", task_id=worker, rpc_layer="grpc"
     )
+    handler = signal.getsignal(signal.SIGTERM)
     with _without_stderr():
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    # TensorFlow has put its own in its place.
+    signal.signal(signal.SIGTERM, handler)
+    return strategy
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from job.links import Link, packed, unpacked
 
 HELLO, WAITING, REFUSED, START, BEAT, DATA, ENDED, DONE = (bytes([kind]) for kind in b"hwrsbdef")
 MOST_BETWEEN_BEATS = 5.0
-"""Seconds."""
+FAREWELL_SECONDS = 5.0
 
 
 class Gang:
@@ -36,8 +36,12 @@ class Gang:
         self._ending = threading.Lock()
         # While TensorFlow is imported, 2 leads elsewhere.
         self._stderr = os.dup(2) if self._links else 2
-        for peer, link in self._links.items():
-            threading.Thread(target=self._listen, args=(peer, link), name=f"worker {peer}", daemon=True).start()
+        self._listeners = [
+            threading.Thread(target=self._listen, args=(peer, link), name=f"worker {peer}", daemon=True)
+            for peer, link in self._links.items()
+        ]
+        for listener in self._listeners:
+            listener.start()
         if self._links:
             threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -52,6 +56,8 @@ class Gang:
             text = f"worker {self.worker} ended with exit code {code}: {error}"
             for link in self._links.values():
                 link.send_last(ENDED, text.encode())
+        for link in self._links.values():
+            link.close()
 
     def gather(self, data: bytes) -> list[bytes]:
         """What each worker gives, by worker; every one must call it, and gets the same. Raises Interrupted."""
@@ -89,6 +95,9 @@ class Gang:
         if self.worker == 0:
             for link in self._links.values():
                 link.send_last(DONE, b"")
+            # Until they have closed: a connection that is closed with something unread takes back what was sent.
+            for listener in self._listeners:
+                listener.join(FAREWELL_SECONDS / self.size)
         elif self._links:
             while not self._done.wait(0.2):
                 self._interruption.check()
@@ -119,7 +128,7 @@ class Gang:
             self._lose(peer, error)
 
     def _beat(self) -> None:
-        while True:
+        while not self._done.is_set():
             for link in self._links.values():
                 link.beat(BEAT)
             time.sleep(min(self.heartbeat / 4, MOST_BETWEEN_BEATS))

@@ -28,13 +28,13 @@ class Learner:
             self.model = _seeded(recipe.model(image_size), seed)
             self.optimizer = recipe.optimizer(learning_rate)
             self.optimizer.build(self.model.trainable_variables)
-        vector = tf.TensorSpec((None,), tf.float32)
-        batch = (tf.TensorSpec((None, image_size, image_size, 3), tf.float32), vector, vector)
-        # Of any length, so that an epoch's smaller last batch is not compiled again. Dealt values have no such form.
-        signature = [*batch, tf.TensorSpec((3,), tf.float64)] if self.replicas == 1 else None
+        # Of any length, so that an epoch's smaller last batch is not compiled again: several workers, whose parts of a
+        # batch differ in size, would then wait for each other's collectives under different names.
+        images, vector = self._of_any_length((image_size, image_size, 3)), self._of_any_length(())
+        signature = [images, vector, vector, tf.TensorSpec((3,), tf.float64)]
         self._train = tf.function(self._train_all, input_signature=signature)
         self._test = tf.function(self._test_all, input_signature=signature)
-        self._sum = tf.function(self._sum_all, input_signature=[vector])
+        self._sum = tf.function(self._sum_all, input_signature=[tf.TensorSpec((None,), tf.float32)])
 
     def train_step(self, batch: Batch, totals: Any) -> Any:
         """Learns from the batch; returns totals (sum of losses, right answers, images) with it added."""
@@ -48,7 +48,7 @@ class Learner:
         """Which of the wishes any worker has at this step. Every worker must ask, and gets the same answer."""
         if self.workers == 1:
             return list(wishes)
-        return [count > 0 for count in self._sum(np.array(wishes, np.float32)).numpy()]
+        return [count > 0 for count in self._sum(np.array(wishes, np.float32)).numpy().tolist()]
 
     def state(self) -> Arrays:
         """All that training changes: weights, statistics, random generators' states, the optimizer's memory."""
@@ -86,16 +86,24 @@ class Learner:
         if not size:
             # None of the batch's images are of this worker's shard.
             size, batch = 1, Batch(np.zeros((1, *batch.images.shape[1:]), np.float32), np.zeros(1, np.float32))
+        return self._deal(batch.images[places % size]), self._deal(batch.labels[places % size]), self._deal(weights)
+
+    def _deal(self, values: Any) -> Any:
+        """An array whose length the replicas divide, a part to each."""
         if self.replicas == 1:
-            return batch.images, batch.labels, weights
+            return values
+        parts = np.split(values, self.replicas)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group % self.replicas])
+        )
 
-        def deal(values: Any) -> Any:
-            parts = np.split(values, self.replicas)
-            return self.strategy.experimental_distribute_values_from_function(
-                lambda context: tf.constant(parts[context.replica_id_in_sync_group % self.replicas])
-            )
-
-        return deal(batch.images[places % size]), deal(batch.labels[places % size]), deal(weights)
+    def _of_any_length(self, shape: tuple[int, ...]) -> Any:
+        """The signature of what `_deal` makes of an array of any number of values of that shape."""
+        spec = tf.TensorSpec((None, *shape), tf.float32)
+        if self.replicas == 1:
+            return spec
+        dealt = tf.type_spec_from_value(self._deal(np.zeros((self.replicas, *shape), np.float32)))
+        return type(dealt)(*[spec] * self.replicas)
 
     def _train_all(self, images: Any, labels: Any, weights: Any, totals: Any) -> Any:
         return totals + self._on_replicas(self._train_one, images, labels, weights)

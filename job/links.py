@@ -1,5 +1,6 @@
 """Messages between two workers over one TCP connection: a kind, and a body of bytes."""
 
+import contextlib
 import errno
 import socket
 import struct
@@ -77,6 +78,9 @@ class Link:
         return bytes(data)
 
     def close(self) -> None:
+        """Whoever receives on it, here or there, gets a ConnectionError."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
 

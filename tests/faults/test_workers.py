@@ -1,0 +1,207 @@
+"""Several workers, of which one is killed, hangs, is told to stop or is cut off: all stop, and go on together."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+
+import numpy as np
+import pytest
+
+from tests.faults.running import Job, ended, together
+from tests.published import check_manifest
+from tests.workers import HEARTBEAT, RUN_ID, addresses, arguments, rows_of, started, worker
+
+INTERRUPTED = 75
+EPOCHS = "--epochs=12"
+MARGIN = 10
+"""Seconds for a machine that is busy."""
+
+
+@pytest.fixture(scope="module")
+def alone(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happened to, of one worker."""
+    directory = tmp_path_factory.mktemp("alone")
+    code, job = ended(*arguments(directory, sample_archive, EPOCHS), env={}, directory=directory)
+    assert code == 0, job.stderr
+    return directory
+
+
+def at_work(jobs: list[Job]) -> None:
+    """Until an epoch is over that this start has trained; then a further step, or some."""
+    jobs[0].until("epoch")
+    time.sleep(0.2)
+
+
+def check(directory: Path, alone: Path) -> None:
+    """Each epoch once, and the curve of a single worker that nothing happened to."""
+    published = {path.name: path.read_bytes() for path in (directory / "runs" / RUN_ID).iterdir()}
+    check_manifest(published)
+    curves = [list(rows_of((folder / "runs" / RUN_ID / "history.csv").read_bytes())) for folder in (directory, alone)]
+    assert [row[0] for row in curves[0]] == [row[0] for row in curves[1]]
+    assert np.array(curves[0])[:, [1, 3]] == pytest.approx(np.array(curves[1])[:, [1, 3]], rel=1e-2)
+
+
+def test_two_workers_of_which_one_is_killed_or_stopped(sample_archive: Path, alone: Path, tmp_path: Path) -> None:
+    """SIGTERM to either, then kill -9 of either; at last three workers go on from there."""
+    slow = (EPOCHS, "--checkpoint-every=0.05s")
+    for victim, number in ((1, SIGTERM), (0, SIGTERM), (1, SIGKILL), (0, SIGKILL)):
+        with started(2, tmp_path, sample_archive, *slow) as jobs:
+            at_work(jobs)
+            jobs[victim].process.send_signal(number)
+            began = time.monotonic()
+            codes = [job.wait(HEARTBEAT + MARGIN) for job in jobs]
+            assert time.monotonic() - began < HEARTBEAT + MARGIN
+        expected = [INTERRUPTED, INTERRUPTED]
+        if number == SIGKILL:
+            expected[victim] = -SIGKILL
+            assert f"worker {victim} is lost: " in jobs[1 - victim].said()
+        else:
+            assert "SIGTERM received: progress is saved" in jobs[victim].said()
+            assert "a signal to another worker received: progress is saved" in jobs[1 - victim].said()
+        assert codes == expected, [job.stderr for job in jobs]
+    with started(3, tmp_path, sample_archive, *slow) as jobs:
+        assert [job.wait() for job in jobs] == [0, 0, 0], [job.stderr for job in jobs]
+    assert jobs[0].until("resumed")["epoch"] > 1
+    check(tmp_path, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_worker_that_hangs(victim: int, sample_archive: Path, alone: Path, tmp_path: Path) -> None:
+    with started(2, tmp_path, sample_archive, EPOCHS) as jobs:
+        at_work(jobs)
+        jobs[victim].process.send_signal(SIGSTOP)
+        assert jobs[1 - victim].wait(HEARTBEAT + MARGIN) == INTERRUPTED
+        assert f"worker {victim} is lost: nothing heard for {HEARTBEAT} s" in jobs[1 - victim].said()
+        # What is started in its place waits, as it still holds its volume and its ports.
+        jobs[victim].process.send_signal(SIGCONT)
+        assert jobs[victim].wait(HEARTBEAT + MARGIN) == INTERRUPTED
+    with started(2, tmp_path, sample_archive, EPOCHS) as jobs:
+        assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
+    check(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_fewer_workers_go_on(sample_archive: Path, alone: Path, tmp_path: Path) -> None:
+    """Three, then one: no image is missing that another worker's shard had."""
+    with started(3, tmp_path, sample_archive, EPOCHS) as jobs:
+        at_work(jobs)
+        jobs[2].process.send_signal(SIGKILL)
+        assert [job.wait(HEARTBEAT + MARGIN) for job in jobs] == [INTERRUPTED, INTERRUPTED, -SIGKILL]
+    code, job = ended(*arguments(tmp_path, sample_archive, EPOCHS), env={}, directory=tmp_path)
+    assert code == 0, job.stderr
+    assert job.until("resumed")
+    check(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_checkpoint_from_the_bucket_for_all(sample_archive: Path, alone: Path, tmp_path: Path) -> None:
+    """Every volume is lost; worker 0 fetches the copy, and the others get it from there."""
+    told = (EPOCHS, "--checkpoint-to=bucket")
+    with started(2, tmp_path, sample_archive, *told) as jobs:
+        jobs[0].until("epoch", epoch=3)
+        jobs[1].process.send_signal(SIGTERM)
+        assert [job.wait() for job in jobs] == [INTERRUPTED] * 2
+    shutil.rmtree(tmp_path / "volume")
+    with started(2, tmp_path, sample_archive, *told) as jobs:
+        assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
+    assert jobs[0].until("resumed")["epoch"] > 3
+    check(tmp_path, alone)
+
+
+@pytest.fixture
+def namespaces() -> Iterator[list[str]]:
+    """Two network namespaces with a cable between them, 10.98.0.1 and 10.98.0.2. Needs root."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs root, and Debian's package iproute2")
+    names = [f"catsdogs-{os.getpid()}-{index}" for index in range(2)]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)  # noqa: S607
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("-n", names[0], "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", names[1])
+        for index, name in enumerate(names):
+            ip("-n", name, "address", "add", f"10.98.0.{index + 1}/24", "dev", "cable")
+            for device in ("lo", "cable"):
+                ip("-n", name, "link", "set", device, "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)  # noqa: S607
+
+
+@pytest.mark.slow
+def test_worker_that_is_cut_off(namespaces: list[str], sample_archive: Path, alone: Path, tmp_path: Path) -> None:
+    """Nothing passes between the two any more, and neither is told so."""
+    listed = "10.98.0.1:2222,10.98.0.2:2222"
+
+    def both() -> list[Job]:
+        own = ("--workers=2", f"--worker-address={listed}", EPOCHS)
+        return [
+            Job(
+                *arguments(tmp_path, sample_archive, *own, f"--worker-index={index}"), env={}, directory=tmp_path,
+                through=("ip", "netns", "exec", name),
+            )
+            for index, name in enumerate(namespaces)
+        ]  # fmt: skip
+
+    with together(both()) as jobs:
+        at_work(jobs)
+        drop = [
+            "ip",
+            "netns",
+            "exec",
+            namespaces[1],
+            "tc",
+            "qdisc",
+            "add",
+            "dev",
+            "cable",
+            "root",
+            "netem",
+            "loss",
+            "100%",
+        ]
+        subprocess.run(drop, check=True)
+        assert [job.wait(HEARTBEAT + MARGIN) for job in jobs] == [INTERRUPTED] * 2
+        for index, job in enumerate(jobs):
+            assert f"worker {1 - index} is lost: nothing heard for {HEARTBEAT} s" in job.said()
+    subprocess.run([*drop[:6], "del", *drop[7:10]], check=True)
+    with together(both()) as jobs:
+        assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
+    check(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_worker_that_fails_says_why_to_all(sample_archive: Path, tmp_path: Path) -> None:
+    """Its images vanish before it reads them."""
+    with started(2, tmp_path, sample_archive, EPOCHS) as jobs:
+        jobs[1].until("split")
+        [shard] = (tmp_path / "volume" / "worker-1" / "splits").iterdir()
+        shutil.rmtree(shard / "train")
+        assert [job.wait() for job in jobs] == [INTERRUPTED, 74]
+    assert "worker 1 ended with exit code 74: " in jobs[0].said()
+    assert jobs[1].said().startswith("catsdogs: worker 1: ")
+
+
+@pytest.mark.slow
+def test_publishing_goes_on_without_the_others(sample_archive: Path, tmp_path: Path) -> None:
+    """Worker 0 is killed once it has trained: started again it publishes alone, and the other then ends too."""
+    listed = addresses(2)
+    with together([worker(index, 2, listed, tmp_path, sample_archive, "--epochs=1") for index in (0, 1)]) as jobs:
+        jobs[0].until_true((tmp_path / "volume" / "work" / RUN_ID / "artifacts" / "artifacts.json").exists)
+        jobs[0].kill()
+        if jobs[0].process.returncode == 0:
+            pytest.skip("it had published already")
+        assert jobs[1].wait() == INTERRUPTED
+    with together([worker(index, 2, listed, tmp_path, sample_archive, "--epochs=1") for index in (1, 0)]) as jobs:
+        assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
+    assert "assembled" not in jobs[1].names
+    check_manifest({path.name: path.read_bytes() for path in (tmp_path / "runs" / RUN_ID).iterdir()})

@@ -1,0 +1,53 @@
+"""Several workers of one run on this machine: the real command, once for each, on ports of their own."""
+
+import contextlib
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.faults.running import Job, together
+
+RUN_ID = "together"
+COUNTS = ("--train-per-class=14", "--validation-per-class=5", "--test-per-class=5")
+MODEL = (*COUNTS, "--image-size=64", "--batch-size=6", "--learning-rate=0.00003")
+"""Without dropout, whose noise several workers draw differently; five steps an epoch, the last of four images. The
+rate is so low that what the float sums of two workers differ in stays small for an epoch and more."""
+HEARTBEAT = 5
+"""Seconds."""
+
+
+def addresses(workers: int, host: str = "127.0.0.1") -> str:
+    """One for each worker, each with the port after it free as well."""
+    found: list[int] = []
+    while len(found) < workers:
+        port = random.randrange(20000, 32000, 2)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for number in (port, port + 1):
+                stack.enter_context(socket.create_server((host, number)))
+            found += [port] if port not in found else []
+    return ",".join(f"{host}:{port}" for port in found)
+
+
+def arguments(directory: Path, archive: Path, *more: str) -> list[str]:
+    """Of one run on one volume, whatever its number of workers."""
+    where = (f"--archive={archive}", f"--output={directory / 'runs'}", f"--volume={directory / 'volume'}")
+    return ["run", *where, f"--run-id={RUN_ID}", "--log-format=json", f"--heartbeat-timeout={HEARTBEAT}", *MODEL, *more]
+
+
+def started(workers: int, directory: Path, archive: Path, *more: str) -> "contextlib.AbstractContextManager[list[Job]]":
+    """All of them at work; none outlives the block."""
+    listed = addresses(workers)
+    return together([worker(index, workers, listed, directory, archive, *more) for index in range(workers)])
+
+
+def worker(index: int, workers: int, listed: str, directory: Path, archive: Path, *more: str) -> Job:
+    own = (f"--workers={workers}", f"--worker-index={index}", f"--worker-address={listed}")
+    return Job(*arguments(directory, archive, *own, *more), env={}, directory=directory)
+
+
+def rows_of(text: bytes) -> Iterator[tuple[float, ...]]:
+    from tests.published import rows
+
+    for row in rows(text):
+        yield tuple(float(row[name]) for name in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy"))
