@@ -124,6 +124,7 @@ def _wanted(given: Object, flags: dict[str, Any]) -> Wanted:
         "storage_class": dig(given, "volume", "storageClass"),
         "claim": dig(given, "volume", "existingClaim"),
         "node_selector": dig(given, "nodeSelector"),
+        "workers": dig(given, "workers"),
         "requests": plain.requests | {name: str(value) for name, value in requests.items()},
     }
     known = {

@@ -130,7 +130,8 @@ def why(target: Target, release: str | None) -> int:
 
 @plugin.command()
 @click.option("--gpu-resource", metavar="NAME", help="The resource that stands for a GPU.  [default: nvidia.com/gpu]")
-@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of the run.  [default: 1]")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of each worker.  [default: 1]")
+@click.option("--workers", type=click.IntRange(min=1), help="Pods that train together.  [default: 1]")
 @click.option("--secret", metavar="NAME", help="The Secret with the credentials, if one is to be used.")
 @click.option("--storage-class", metavar="NAME", help="The volume's class.  [default: the cluster's default]")
 @click.option(

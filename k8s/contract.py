@@ -13,6 +13,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 CHART_NAME = "catsdogs-train"
 JOB_NAME = "batch.kubernetes.io/job-name"
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
+INDEX = "batch.kubernetes.io/job-completion-index"
 QUEUE = "kueue.x-k8s.io/queue-name"
 SPEC = "catsdogs-train/spec"
 """The annotation in which the chart keeps a Job's spec as it wrote it, without the API server's defaults."""
@@ -87,6 +88,17 @@ def options(job: Object) -> dict[str, str]:
     return found
 
 
+def workers(job: Object | None) -> int:
+    """Pods that train the run together."""
+    several = dig(job, "spec", "completionMode") == "Indexed"
+    return int(dig(job, "spec", "completions", default=1)) if several else 1
+
+
+def worker_of(pod: Object | None) -> int:
+    """Its index; 0 for the only one."""
+    return int(dig(pod, "metadata", "labels", INDEX, default=0))
+
+
 def run_id(job: Object) -> str:
     """The run's id: as it is told, or else the Job's name, by the chart's fieldRef."""
     return options(job).get("run_id") or name_of(job)
@@ -113,6 +125,12 @@ def terminated(pod: Object) -> Object | None:
     """exitCode, reason, message of the container's end, if it has ended."""
     found: Object | None = dig(status_of(pod), "state", "terminated")
     return found
+
+
+def newest_of_workers(pods: list[Object]) -> list[Object]:
+    """Of pods, oldest first, the newest of each worker, in the workers' order."""
+    newest = {worker_of(pod): pod for pod in pods}
+    return [newest[index] for index in sorted(newest)]
 
 
 def in_order(items: list[Object]) -> list[Object]:

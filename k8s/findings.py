@@ -56,7 +56,8 @@ def stage_of(seen: Seen) -> str:
     ended_pod = phase in ("Failed", "Succeeded") or bool(seen.pod and terminated(seen.pod))
     if dig(seen.job, "spec", "suspend") and (seen.pod is None or ended_pod):
         return SUSPENDED
-    if seen.pod is None:
+    # A worker that has no pod yet, while others have one; those of a run that is over have gone or will.
+    if seen.pod is None or (seen.missing and phase == "Running" and not ended_pod):
         return NO_POD
     if ended_pod:
         return RETRYING
@@ -71,7 +72,7 @@ def diagnose(seen: Seen) -> list[Finding]:
     found = _told(seen, DIAGNOSES[stage])
     if not found and stage in OTHERWISE:
         found = _told(seen, [OTHERWISE[stage]])
-    return found + (_told(seen, [ended.earlier_end]) if stage in LIVE else [])
+    return found + (_told(seen, [waiting.for_others, ended.earlier_end]) if stage in LIVE else [])
 
 
 def _told(seen: Seen, diagnoses: list[Diagnosis]) -> list[Finding]:

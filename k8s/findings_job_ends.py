@@ -2,7 +2,7 @@
 
 import re
 
-from k8s import contract
+from k8s import contract, outcome
 from k8s.contract import Object, condition, dig, name_of, terminated
 from k8s.findings_pod_ends import begin_again, by_code, code_of, end_of, text_of
 from k8s.said import event_of
@@ -16,6 +16,8 @@ def blamed(seen: Seen) -> Object | None:
     message = str(dig(condition(seen.job or {}, "Failed"), "message", default=""))
     if named := re.search(r"for pod [^/\s]+/(\S+) failed", message):
         ended = [pod for pod in ended if name_of(pod) == named[1]]
+    if contract.workers(seen.job) > 1 and (last := outcome.last_end(ended)):
+        return last
     return ended[-1] if ended else None
 
 
@@ -26,7 +28,8 @@ def last_end(seen: Seen) -> Finding | None:
 
 def earlier_end(seen: Seen) -> Finding | None:
     """What ended the attempt before the one that goes on now."""
-    ends = [found for pod in seen.pods[:-1] if (found := end_of(seen, pod))]
+    now = contract.newest_of_workers(seen.pods)
+    ends = [found for pod in seen.pods if pod not in now and (found := end_of(seen, pod))]
     if not ends:
         return None
     tries = f"{len(ends)} earlier attempts failed, the last:" if len(ends) > 1 else "an earlier attempt failed:"
@@ -35,9 +38,15 @@ def earlier_end(seen: Seen) -> Finding | None:
 
 def tries_again(seen: Seen) -> Finding | None:
     found = last_end(seen)
-    failures, limit = dig(seen.job, "status", "failed", default=0), dig(seen.job, "spec", "backoffLimit", default=6)
-    again = f"the Job makes another pod; {failures} failure(s) have counted, and job.backoffLimit is {limit}"
+    failures = dig(seen.job, "status", "failed", default=0)
+    again = f"the Job makes another pod; {failures} failure(s) have counted, and job.backoffLimit is {_limit(seen)}"
     return found._replace(evidence=[*found.evidence, again]) if found else None
+
+
+def _limit(seen: Seen) -> str:
+    """The value job.backoffLimit, of which the chart makes the Job's."""
+    limit, workers = dig(seen.job, "spec", "backoffLimit", default=6), contract.workers(seen.job)
+    return f"{limit // workers} for each of {workers} workers" if workers > 1 else str(limit)
 
 
 def deadline(seen: Seen) -> Finding | None:
@@ -59,10 +68,10 @@ def gave_up(seen: Seen) -> Finding | None:
     failed = condition(seen.job or {}, "Failed")
     if dig(failed, "reason") != "BackoffLimitExceeded":
         return None
-    limit, failures = dig(seen.job, "spec", "backoffLimit"), dig(seen.job, "status", "failed", default="its")
+    failures = dig(seen.job, "status", "failed", default="its")
     step = "correct the cause; job.backoffLimit is how many failures are borne, where a retry helps"
     return Finding(
-        f"the Job gave up after {failures} failure(s): job.backoffLimit is {limit}", seen.job_place, [], [step]
+        f"the Job gave up after {failures} failure(s): job.backoffLimit is {_limit(seen)}", seen.job_place, [], [step]
     )
 
 

@@ -41,7 +41,7 @@ def _out_of_memory(seen: Seen, pod: Object) -> Finding | None:
     what = f"out of memory: it needed more than its limit, {limit}" if limit else "out of memory: its node had no more"
     return Finding(
         what,
-        f"pod {name_of(pod)}",
+        seen.place_of(pod),
         [f"kubelet: OOMKilled, exit code {end.get('exitCode')}", *_last_words(seen, pod)],
         [
             "raise the memory: --set resources.limits.memory=… --set resources.requests.memory=…",
@@ -92,7 +92,7 @@ def _evicted(seen: Seen, pod: Object) -> Finding | None:
     known = first_rule(EVICTIONS, message)
     what, step = known or ("evicted by its node", "see the node: `kubectl describe node`")
     node = dig(pod, "spec", "nodeName", default="?")
-    return Finding(what, f"pod {name_of(pod)}", [f"kubelet of node {node}: {message}"], [step])
+    return Finding(what, seen.place_of(pod), [f"kubelet of node {node}: {message}"], [step])
 
 
 def _not_admitted(seen: Seen, pod: Object) -> Finding | None:
@@ -106,7 +106,7 @@ def _not_admitted(seen: Seen, pod: Object) -> Finding | None:
     )
     return Finding(
         f"its node {dig(pod, 'spec', 'nodeName', default='?')} refused the pod: {reason}",
-        f"pod {name_of(pod)}",
+        seen.place_of(pod),
         [f"kubelet: {message}"],
         [step],
     )
@@ -137,7 +137,7 @@ def _disrupted(seen: Seen, pod: Object) -> Finding | None:
     step = "nothing, as interruptions do not count: another pod goes on from the last checkpoint"
     if known == "PreemptionByScheduler":
         step += "; to be preempted less, set priorityClassName"
-    return Finding(what, f"pod {name_of(pod)}", [f"cluster: {known}: {told}", *saved], [step])
+    return Finding(what, seen.place_of(pod), [f"cluster: {known}: {told}", *saved], [step])
 
 
 def _init_container(seen: Seen, pod: Object) -> Finding | None:
@@ -147,7 +147,7 @@ def _init_container(seen: Seen, pod: Object) -> Finding | None:
             words = [line for line in str(end.get("message") or "").splitlines() if line.strip()]
             return Finding(
                 f"the init container {one.get('name')} failed with exit code {end['exitCode']}",
-                f"pod {name_of(pod)}",
+                seen.place_of(pod),
                 [f"log: {line}" for line in words[-1:]],
                 [f"correct the value initContainers; kubectl logs {name_of(pod)} -c {one.get('name')} has its log"],
             )
@@ -161,16 +161,14 @@ def _not_started(seen: Seen, pod: Object) -> Finding | None:
     step = (
         "correct image.repository and image.tag; or, if the message names NVIDIA, see to the node's container toolkit"
     )
-    return Finding(
-        "the container could not be started", f"pod {name_of(pod)}", [f"runtime: {end.get('message')}"], [step]
-    )
+    return Finding("the container could not be started", seen.place_of(pod), [f"runtime: {end.get('message')}"], [step])
 
 
 def _exit_code(seen: Seen, pod: Object) -> Finding | None:
     end = terminated(pod) or {}
     if not end.get("exitCode"):
         return None
-    return by_code(seen, int(end["exitCode"]), _last_words(seen, pod), f"pod {name_of(pod)}", pod)
+    return by_code(seen, int(end["exitCode"]), _last_words(seen, pod), seen.place_of(pod), pod)
 
 
 def by_code(seen: Seen, code: int, words: list[str], where: str, pod: Object | None = None) -> Finding:
@@ -214,7 +212,7 @@ def _other_end(seen: Seen, pod: Object) -> Finding | None:
     reason, message = (dig(pod, "status", part, default="") for part in ("reason", "message"))
     told = [f"cluster: {reason}: {message}"] if reason or message else []
     step = f"kubectl describe pod -n {seen.namespace} {name_of(pod)} shows all there is"
-    return Finding(f"its pod failed{f': {reason}' if reason else ''}", f"pod {name_of(pod)}", told, [step])
+    return Finding(f"its pod failed{f': {reason}' if reason else ''}", seen.place_of(pod), told, [step])
 
 
 ENDS = [

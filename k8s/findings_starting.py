@@ -221,6 +221,12 @@ def running(seen: Seen) -> Finding | None:
     if progress.waiting:
         steps = ["it goes on by itself once its storage answers; after storage.timeout the pod fails with 69"]
         return Finding(f"it waits for its storage: {progress.waiting}", seen.pod_place, seen.said[-1:], steps)
+    if progress.awaited:
+        steps = [
+            "wait: others may just have begun; after workerTimeout the pod fails with 69",
+            "if it stays so they cannot reach each other: look at networkPolicy, the cluster's own and its DNS",
+        ]
+        return Finding(f"it waits for {progress.awaited}", seen.pod_place, seen.said[-1:], steps)
     where = bar(progress)
     evidence = [where] if where else []
     return Finding(

@@ -177,6 +177,34 @@ def no_pod_yet(seen: Seen) -> Finding | None:
     )
 
 
+# Others without it
+
+
+def for_others(seen: Seen) -> Finding | None:
+    """Several workers start together."""
+    newest = {contract.worker_of(pod): pod for pod in seen.pods}
+    state = {index: str(dig(pod, "status", "phase", default="Pending")) for index, pod in newest.items()}
+    awaited = [index for index in range(contract.workers(seen.job)) if state.get(index) not in ("Running", "Succeeded")]
+    there = [index for index in sorted(state) if state[index] == "Running"]
+    if not awaited or not there:
+        return None
+    shown = [
+        f"worker {one}: " + (f"pod {name_of(newest[one])}, {state[one]}" if one in state else "no pod")
+        for one in awaited
+    ]
+    limit = contract.options(seen.job or {}).get("worker_timeout", "workerTimeout")
+    return Finding(
+        f"{_workers(there)} {'wait' if there[1:] else 'waits'} for {_workers(awaited)} of {contract.workers(seen.job)}",
+        seen.job_place,
+        shown[:8],
+        [f"see to {_workers(awaited)}: whoever waits longer than workerTimeout, {limit}, fails with 69"],
+    )
+
+
+def _workers(indexes: list[int]) -> str:
+    return f"worker{'s' if len(indexes) > 1 else ''} {listed([str(index) for index in indexes])}"
+
+
 # A pod without a node
 
 

@@ -58,7 +58,8 @@ class Follower:
         """uid → the pod as it was seen last; those that are gone stay."""
         self._read: set[str] = set()
         """uids of the pods whose log is read, or was."""
-        self._reading: str | None = None
+        self._reading: dict[int, str] = {}
+        """Worker → uid of the pod whose log is read just now."""
         self._told: set[reports.Key] = set()
         self._events_refused = False
         self._news: queue.Queue[Message] = queue.Queue(maxsize=10_000)
@@ -148,16 +149,16 @@ class Follower:
         self._read_next()
 
     def _read_next(self) -> None:
-        """One log after the other, in the order of their pods."""
+        """Of each worker one log after the other, in the order of its pods."""
         for pod in in_order([*self._pods.values()]):
-            uid = str(dig(pod, "metadata", "uid"))
-            if self._reading is None and uid not in self._read and logs.started(pod):
-                self._reading = uid
+            uid, worker = str(dig(pod, "metadata", "uid")), contract.worker_of(pod)
+            if worker not in self._reading and uid not in self._read and logs.started(pod):
+                self._reading[worker] = uid
                 self._read.add(uid)
                 logs.read(self._cluster, pod, self._news)
 
     def _end(self, uid: str) -> None:
-        self._reading = None
+        self._reading = {worker: read for worker, read in self._reading.items() if read != uid}
         # Its end is known by now, but the watch may not have brought it yet.
         self._see([pod for pod in releases.pods_of(self._cluster, self._job) if dig(pod, "metadata", "uid") == uid])
         if not condition(self._job, "Failed") and (text := end_of(self._pods[uid])):

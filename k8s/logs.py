@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from k8s.cluster import Cluster
-from k8s.contract import CONTAINER, Object, dig, name_of, status_of, terminated
+from k8s.contract import CONTAINER, Object, dig, name_of, status_of, terminated, worker_of
 from k8s.errors import Contradiction, Failure, NotFound, Unavailable
+from k8s.said import of_worker
 from k8s.text import moment
 from k8s.watching import Message
 
@@ -104,6 +105,7 @@ class _Reader:
     def __init__(self, cluster: Cluster, pod: Object, out: "queue.Queue[Message]"):
         self._cluster, self._out = cluster, out
         self._pod, self._uid = name_of(pod), str(dig(pod, "metadata", "uid"))
+        self._worker = worker_of(pod)
         self._tail = Tail()
         self._restarts = 0
         """Of the container whose log is being read."""
@@ -198,7 +200,7 @@ class _Reader:
         if replay.lost():
             self._note(f"lines may be missing between {self._tail.last} and {line.stamp}: the kubelet has rotated it")
         self._tail.add(line)
-        self._out.put(Message("line", line.text))
+        self._out.put(Message("line", of_worker(line.text, self._worker)))
 
     def _note(self, text: str) -> None:
         self._out.put(Message("note", f"log of {self._pod}: {text}"))

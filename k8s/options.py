@@ -72,6 +72,11 @@ OWNED = {
     "addressing_style": "storage.addressingStyle",
     "storage_timeout": "storage.timeout",
     "log_format": "logFormat",
+    "workers": "workers",
+    "worker_index": "workers",
+    "worker_address": "workers",
+    "worker_timeout": "workerTimeout",
+    "heartbeat_timeout": "heartbeatTimeout",
 }
 """Options that belong together with other parts of the template, as its mounts and credentials → the chart's value."""
 

@@ -19,7 +19,7 @@ class Outcome(NamedTuple):
 def outcome(job: Object, pods: list[Object], gone: bool = False) -> Outcome | None:
     """Of a Job and its pods, oldest first, each as seen last; None while it goes on. `gone`: the Job was deleted."""
     run = f"run {contract.run_id(job)}"
-    last = next((pod for pod in reversed(pods) if terminated(pod)), None)
+    last = last_end(pods)
     code = int(dig(terminated(last) if last else None, "exitCode", default=LOST))
     if condition(job, "Complete") or (gone and last and code == 0):
         return Outcome(f"{run} is complete; its result is at {contract.result(job)}/", 0)
@@ -34,6 +34,21 @@ def outcome(job: Object, pods: list[Object], gone: bool = False) -> Outcome | No
         code = code if last else STOPPED
         return Outcome(f"{run} was stopped: its Job {name_of(job)} is suspended; {meaning(code)}", code or STOPPED)
     return None
+
+
+def last_end(pods: list[Object]) -> Object | None:
+    """Of pods, oldest first, the one whose end is the run's; None while none has ended.
+
+    The last; of several workers' last ones the first to end of its own accord, since those that are left end in order.
+    """
+    last = contract.newest_of_workers([pod for pod in pods if terminated(pod)])
+    of_own_accord = [pod for pod in last if dig(terminated(pod), "exitCode") not in (0, STOPPED)]
+    in_order = [pod for pod in last if dig(terminated(pod), "exitCode") == STOPPED]
+    return min(of_own_accord or in_order or last, key=_end_time, default=None)
+
+
+def _end_time(pod: Object) -> str:
+    return str(dig(terminated(pod), "finishedAt", default=""))
 
 
 def stopped(job: Object) -> bool:

@@ -35,6 +35,7 @@ class Wanted:
     """Of a pod with GPUs and of any."""
     node_selector: dict[str, str] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=lambda: {"cpu": "2", "memory": "4Gi"})
+    workers: int = 1
 
     @property
     def pod(self) -> Object:
@@ -49,7 +50,12 @@ class Wanted:
     def made(self) -> list[str]:
         """What helm creates; in a Secret it keeps the release."""
         claims = self.volume_type == "pvc" and not self.claim
-        return ["jobs", "serviceaccounts", "secrets", *(["persistentvolumeclaims"] if claims else [])]
+        services = self.workers > 1
+        return [
+            *("jobs", "serviceaccounts", "secrets"),
+            *(["persistentvolumeclaims"] if claims else []),
+            *(["services"] if services else []),
+        ]
 
 
 OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"
@@ -77,6 +83,9 @@ def gpus(wanted: Wanted, nodes: list[Object], others: list[Object] | None) -> Li
     if most < wanted.gpus:
         return Line(PROBLEM, f"no node offers {wanted.gpus} {name}, the most is {most:g}", f"set gpu.count={most:g}")
     fit = [node for node in usable if offered(node, name) >= wanted.gpus]
+    places = sum(int(offered(node, name) // wanted.gpus) for node in fit)
+    if places < wanted.workers:
+        return _too_few(wanted, places, f"with {wanted.gpus} {name} each", fit)
     text = f"{len(fit)} node(s) offer at least {wanted.gpus} {name} ({listed(_names(fit))})"
     if others is None:
         return Line(OK, f"{text}; how many are free may not be read")
@@ -87,6 +96,11 @@ def gpus(wanted: Wanted, nodes: list[Object], others: list[Object] | None) -> Li
         who = listed([f"{dig(pod, 'metadata', 'namespace')}/{name_of(pod)}" for pod in takers])
         text += f"; the run will wait for one of {who}"
     return Line(OK, text)
+
+
+def _too_few(wanted: Wanted, places: int, what: str, nodes: list[Object]) -> Line:
+    text = f"the nodes have room for {places} of {wanted.workers} workers {what} ({listed(_names(nodes))})"
+    return Line(PROBLEM, text, f"add nodes, or set workers={places}: none trains before all are there")
 
 
 def _no_gpu(name: str, nodes: list[Object]) -> Line:
@@ -118,6 +132,9 @@ def room(wanted: Wanted, nodes: list[Object]) -> Line:
     text = listed([shown(name, value) for name, value in asked.items()])
     fit = [node for node in having if all(offered(node, name) >= value for name, value in asked.items())]
     if fit:
+        places = sum(min(int(offered(node, name) // value) for name, value in asked.items()) for node in fit)
+        if places < wanted.workers:
+            return _too_few(wanted, places, f"with {text} each", fit)
         return Line(OK, f"{len(fit)} node(s) have {text} ({listed(_names(fit))})")
     return Line(PROBLEM, f"no node that it may use has {text}", "lower resources.requests, or add a larger node")
 
@@ -189,7 +206,7 @@ def pod_security(namespace: str, found: Object | None) -> Line:
 
 def quota(wanted: Wanted, found: list[Object]) -> Line:
     """Whether the run's requests fit into what the namespace's quotas leave."""
-    asked = requested(wanted.pod)
+    asked = {name: value * wanted.workers for name, value in requested(wanted.pod).items()}
     short = []
     for one in found:
         for name, hard in dig(one, "status", "hard", default={}).items():

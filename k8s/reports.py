@@ -116,7 +116,7 @@ def is_about(event: Object, job: Object) -> bool:
         return False
     if kind == "PersistentVolumeClaim" and name in _claims(job):
         return True
-    pod = re.escape(ours) + "-[a-z0-9]{5}"
+    pod = re.escape(ours) + ("-[0-9]+" if contract.workers(job) > 1 else "") + "-[a-z0-9]{5}"
     known = {"Pod": pod, "PersistentVolumeClaim": f"{pod}-.+", "Workload": f"job-{re.escape(ours)}-.+"}
     return re.fullmatch(known.get(str(kind), "(?!)"), name) is not None
 

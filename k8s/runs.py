@@ -12,10 +12,12 @@ from k8s.cluster import Cluster
 from k8s.contract import Object, condition, dig, in_order, name_of, terminated
 from k8s.errors import Contradiction, NotFound, Refused
 from k8s.manifest import SET
-from k8s.outcome import LOST, STOPPED, outcome
+from k8s.outcome import LOST, STOPPED, last_end, outcome
 from k8s.said import Progress
 from k8s.text import clean, duration, moment
 
+LIVE = ("Pending", "Running", "Stopping")
+"""States of a run that has pods."""
 READERS = 8
 """Logs that are read at a time."""
 
@@ -42,12 +44,15 @@ class Run:
     test_accuracy: float | None
     gpu: str | None
     gpus: int
+    """Of each worker."""
+    workers: int
+    workers_running: int
     result: str
 
 
 def state_of(job: Object, pods: list[Object]) -> tuple[str, int | None]:
     """State and exit code, of a Job and its pods, oldest first."""
-    last = next((pod for pod in reversed(pods) if terminated(pod)), None)
+    last = last_end(pods)
     code = dig(terminated(last), "exitCode") if last else None
     if condition(job, "Complete"):
         return "Succeeded", 0
@@ -62,10 +67,16 @@ def state_of(job: Object, pods: list[Object]) -> tuple[str, int | None]:
     if dig(job, "metadata", "deletionTimestamp") or (going and dig(going[-1], "metadata", "deletionTimestamp")):
         return "Stopping", code
     if going:
-        return str(dig(going[-1], "status", "phase", default="Pending")), code
+        # Several workers wait for the last of them.
+        there = {contract.worker_of(pod) for pod in pods if dig(pod, "status", "phase") in ("Running", "Succeeded")}
+        return "Running" if len(there) == contract.workers(job) else "Pending", code
     if code is None:
         return "Pending", None
     return "Interrupted" if code == STOPPED else "Retrying", code
+
+
+def running(pods: list[Object]) -> int:
+    return sum(dig(pod, "status", "phase") == "Running" for pod in pods)
 
 
 def run_of(job: Object, pods: list[Object], progress: Progress) -> Run:
@@ -90,6 +101,8 @@ def run_of(job: Object, pods: list[Object], progress: Progress) -> Run:
         test_accuracy=progress.test_accuracy,
         gpu=gpu,
         gpus=gpus,
+        workers=contract.workers(job),
+        workers_running=running(pods),
         result=contract.result(job),
     )
 
@@ -107,10 +120,11 @@ def _number(text: str | None) -> int | None:
 
 
 def table(runs: Sequence[Run], now: datetime) -> str:
-    """Columns as kubectl writes them. RELEASE and SET are there if they tell runs apart."""
+    """Columns as kubectl writes them. RELEASE, SET and WORKERS are there if they tell runs apart."""
     rows = [_cells(run, now) for run in runs]
     several = len({run.release for run in runs}) > 1
-    names = [name for name in rows[0] if (name != "RELEASE" or several) and (name != "SET" or any(r.set for r in runs))]
+    shown = {"RELEASE": several, "SET": any(run.set for run in runs), "WORKERS": any(run.workers > 1 for run in runs)}
+    names = [name for name in rows[0] if shown.get(name, True)]
     lines = [names, *([clean(row[name]) or "-" for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ("   ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines)
@@ -131,6 +145,7 @@ def _cells(run: Run, now: datetime) -> dict[str, str]:
         "EPOCHS": "-" if (done, epochs) == ("-", "-") else f"{done}/{epochs}",
         "BEST": "" if best is None else f"{100 * best:.1f} %",
         "GPU": f"{run.gpus} × {run.gpu}" if run.gpus else "",
+        "WORKERS": f"{run.workers_running}/{run.workers}" if run.state in LIVE else str(run.workers),
         "SET": run.set,
         "RESULT": run.result,
     }
@@ -145,10 +160,10 @@ class Reader:
         """Why none could be read."""
 
     def progress(self, pods: list[Object]) -> Progress:
-        """Of the logs that are left of a run's pods, oldest first."""
+        """Of the logs that are left of a run's pods, oldest first. Worker 0 speaks for the others."""
         progress = Progress()
         for pod in pods:
-            if logs.started(pod) and self.refused is None:
+            if contract.worker_of(pod) == 0 and logs.started(pod) and self.refused is None:
                 self._read(pod, progress)
         return progress
 

@@ -8,12 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from k8s.contract import Object
+from k8s.contract import Object, dig
 
 NUMBER = r"-?[0-9.]+|nan|inf"
 PATTERNS = {
     "started": r"catsdogs \S+: run (?P<run_id>\S+), recipe (?P<recipe>\S+), (?P<epochs>\d+) epochs, seed \d+",
     "already-published": r"run \S+ is already published at (?P<uri>\S+); nothing to do",
+    "assembling": r"waiting for (?P<whom>(?!storage, ).+), \S+ \S+ at most",
     "fetching": r"fetching images: (?P<done>[\d,]+) of (?P<total>[\d,]+)",
     "device": r"training on (?P<device>.+), \S+, \d+ replica\(s\)",
     "resumed": r"resuming at epoch (?P<epoch>\d+)/(?P<epochs>\d+), step (?P<step>\d+)/(?P<steps>\d+), from .*",
@@ -33,17 +34,20 @@ PATTERNS = {
     "failed": r"ended with exit code (?P<exit_code>\d+): (?P<error>.*)",
 }
 _COMPILED = {event: re.compile(r"\d\d:\d\d:\d\d " + pattern) for event, pattern in PATTERNS.items()}
+WORKER = re.compile(r"(\d\d:\d\d:\d\d |catsdogs: )?worker [1-9]\d*: ")
+"""How a line of another worker than the first begins."""
 PROGRESS = {"fetching", "training", "validating", "evaluating", "uploading"}
 SHARES = {"accuracy", "val_accuracy"}
 WHOLE = {"done", "total", "epoch", "epochs", "best_epoch", "step", "steps", "exit_code"}
 
 
 def event_of(line: str) -> tuple[str, Object] | None:
-    """The event and its data, of a line as the pod's log has it; None for any other line."""
+    """The event and its data, of a line as the pod's log has it; None for any other line, and one of another worker
+    than the first, which alone tells how far the run is.
+    """
     if line.startswith("{"):
-        try:
-            data = json.loads(line)
-        except ValueError:
+        data = _json(line)
+        if dig(data, "worker", default=0):
             return None
         event = data.get("event") if isinstance(data, dict) else None
         return (event, data) if event in PATTERNS else None
@@ -51,6 +55,25 @@ def event_of(line: str) -> tuple[str, Object] | None:
         if found := pattern.fullmatch(line):
             return event, {name: _value(name, value) for name, value in found.groupdict().items()}
     return None
+
+
+def of_worker(line: str, index: int) -> str:
+    """The line with the worker in front, unless it is said there already, as the job's own lines say it."""
+    marked = not index or line.startswith("{") or WORKER.match(line)
+    return line if marked else f"worker {index}: {line}"
+
+
+def is_of_first(line: str) -> bool:
+    """Whether it is of the only worker, or the first."""
+    return not WORKER.match(line) and not dig(_json(line), "worker", default=0)
+
+
+def _json(line: str) -> Any:
+    """None if it is not."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _value(name: str, text: str) -> Any:
@@ -98,6 +121,8 @@ class Progress:
     """The address, once it is."""
     waiting: str | None = None
     """Why the job waits for its storage, while it does."""
+    awaited: str | None = None
+    """The workers that are waited for, while they are."""
     failed: str | None = None
 
     def take(self, line: str) -> str | None:
@@ -107,6 +132,7 @@ class Progress:
             return None
         event, data = found
         self.waiting = str(data.get("reason")) if event == "waiting" else None
+        self.awaited = str(data.get("whom")) if event == "assembling" else None
         if event in PROGRESS:
             self.stage, self.done, self.total = event, data.get("done") or 0, data.get("total") or 0
         self.epoch = data.get("epoch") or self.epoch

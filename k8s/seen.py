@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from k8s import contract
 from k8s.contract import Object, dig, name_of
 from k8s.reports import order_of
 
@@ -49,12 +50,22 @@ class Seen:
 
     @property
     def pod(self) -> Object | None:
-        """The newest."""
-        return self.pods[-1] if self.pods else None
+        """The newest; of several workers' the first for which the others wait, or whose end they share."""
+        return min(contract.newest_of_workers(self.pods), key=_how_far, default=None)
+
+    @property
+    def missing(self) -> list[int]:
+        """Workers without a pod."""
+        there = {contract.worker_of(pod) for pod in self.pods}
+        return [index for index in range(contract.workers(self.job)) if index not in there]
 
     @property
     def pod_place(self) -> str:
-        return f"pod {name_of(self.pod or {})}"
+        return self.place_of(self.pod or {})
+
+    def place_of(self, pod: Object) -> str:
+        workers = contract.workers(self.job)
+        return f"pod {name_of(pod)}" + (f", worker {contract.worker_of(pod)} of {workers}" if workers > 1 else "")
 
     @property
     def job_place(self) -> str:
@@ -72,6 +83,15 @@ class Seen:
         ]
         # Of events that repeat, the API server keeps one, with the last one's time.
         return [str(event.get("message") or "") for event in sorted(about, key=order_of)]
+
+
+def _how_far(pod: Object) -> int:
+    """The less, the more it holds the other workers up."""
+    phase = dig(pod, "status", "phase", default="Pending")
+    code = dig(contract.terminated(pod), "exitCode")
+    if code is not None or phase in ("Failed", "Succeeded"):
+        return {0: 5, 75: 3}.get(code, 2)
+    return 4 if phase == "Running" else 1 if dig(pod, "spec", "nodeName") else 0
 
 
 class Rule(NamedTuple):

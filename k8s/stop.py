@@ -8,9 +8,9 @@ from k8s import contract, logs, releases
 from k8s.cluster import Cluster
 from k8s.contract import Object, dig, in_order, name_of, terminated
 from k8s.errors import Failure, NotFound, Refused, Unavailable, Usage
-from k8s.outcome import STOPPED, end_of, meaning, outcome, stopped
+from k8s.outcome import STOPPED, end_of, last_end, meaning, outcome, stopped
 from k8s.runs import state_of
-from k8s.said import Progress
+from k8s.said import Progress, is_of_first
 from k8s.sweep import Say, is_going, resume
 from k8s.text import duration
 from k8s.watching import Changed, Listed, Message, watch
@@ -135,7 +135,7 @@ class Stopping:
         match message:
             case Message("line", text):
                 self.progress.take(text)
-                self.last_line = text or self.last_line
+                self.last_line = text if text and is_of_first(text) else self.last_line
             case Message("end", uid):
                 self._reading.discard(uid)
             case Message("note", text):
@@ -155,7 +155,7 @@ class Stopping:
 
 def verdict(run: str, pods: Sequence[Object], progress: Progress, last_line: str) -> tuple[str, int]:
     """What to tell of a run that was stopped, and the exit code. Pure."""
-    last = next((pod for pod in reversed(pods) if terminated(pod)), None)
+    last = last_end(list(pods))
     code = dig(terminated(last), "exitCode") if last else None
     said = f" after epoch {progress.epochs_done} of {progress.epochs}" if progress.epochs_done else ""
     if not any(logs.started(pod) for pod in pods):

@@ -79,6 +79,8 @@ def bar(progress: Progress, elapsed: float = 0.0) -> str:
     """
     if progress.waiting:
         return clean(f"waiting for storage: {progress.waiting}")
+    if progress.awaited:
+        return clean(f"waiting for {progress.awaited}")
     done, total = progress.done, progress.total
     if progress.stage in ("training", "validating"):
         unit = "validation step" if progress.stage == "validating" else "step"

@@ -1,4 +1,4 @@
-"""Kubernetes' programs, built from the module that go.mod pins, once for each pin."""
+"""Kubernetes' programs and CoreDNS, built from the modules that each go.mod pins, once for each pin."""
 
 import contextlib
 import hashlib
@@ -24,24 +24,35 @@ def kubernetes() -> Path:
 
     The first call takes minutes. Raises Missing, and CalledProcessError if the build fails.
     """
-    pins = [HERE / "go.mod", HERE / "go.sum"]
-    version = _version(pins[0].read_text())
+    version = _version(HERE, "k8s.io/kubernetes")
+    major, minor, _ = version.split(".")
+    # Without them the API server takes itself for 0.0, and the chart's kubeVersion refuses it.
+    told = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
+    flags = " ".join(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in told.items())
+    return _built(HERE, f"kubernetes-{version}", "tool", flags)
+
+
+def coredns() -> Path:
+    """CoreDNS. The first call takes a minute or two. Raises Missing, and CalledProcessError if the build fails."""
+    module = HERE / "coredns"
+    return _built(module, f"coredns-{_version(module, 'github.com/coredns/coredns')}", ".") / "coredns"
+
+
+def _built(module: Path, name: str, package: str, flags: str = "") -> Path:
+    """The folder with what `go build` makes of the package."""
+    pins = [module / "go.mod", module / "go.sum", *module.glob("*.go")]
     digest = hashlib.sha256(b"".join(pin.read_bytes() for pin in pins)).hexdigest()[:12]
-    place = CACHE / f"kubernetes-{version}-{digest}"
+    place = CACHE / f"{name}-{digest}"
     if place.exists():
         return place
     if shutil.which("go") is None:
         raise Missing("there is no go command, which builds Kubernetes; Go 1.24 or newer is needed")
     CACHE.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix=".kubernetes-", dir=CACHE))
+    directory = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=CACHE))
     try:
-        major, minor, _ = version.split(".")
-        # Without them the API server takes itself for 0.0, and the chart's kubeVersion refuses it.
-        told = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
-        flags = " ".join(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in told.items())
         subprocess.run(
-            ["nice", "go", "build", "-mod=readonly", "-o", f"{directory}/", "-ldflags", f"-s -w {flags}", "tool"],
-            cwd=HERE,
+            ["nice", "go", "build", "-mod=readonly", "-o", f"{directory}/", "-ldflags", f"-s -w {flags}", package],
+            cwd=module,
             check=True,
             timeout=BUILD_SECONDS,
         )
@@ -61,7 +72,8 @@ def installed(program: str, package: str) -> Path:
     return Path(found)
 
 
-def _version(module: str) -> str:
-    found = re.search(r"k8s\.io/kubernetes v(\d+\.\d+\.\d+)", module)
-    assert found, "go.mod names no release of k8s.io/kubernetes"
+def _version(module: Path, path: str) -> str:
+    """Of what the module requires under that path."""
+    found = re.search(rf"{re.escape(path)} v(\d+\.\d+\.\d+)\b", (module / "go.mod").read_text())
+    assert found, f"{module}/go.mod names no release of {path}"
     return found[1]

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from tests.cluster import binaries, parts
 from tests.cluster.api import Api, Refused
 from tests.cluster.binaries import Missing, installed
 from tests.cluster.parts import CNI, NODE, PAUSE, SOCKET
-from tests.cluster.sandbox import OUTSIDE, Process, Sandbox, alone, sandbox
+from tests.cluster.sandbox import INSIDE, OUTSIDE, Process, Sandbox, alone, sandbox
 from tests.cluster.volumes import provisioning
 from tests.image.engine import CACHE, Engine, base_image, engine
 
@@ -60,6 +61,8 @@ class Own:
         self._until("kubelet", self._is_ready)
         self._offer_gpus()
         self._until("kube-controller-manager", self._has_default_account)
+        self._start("coredns")
+        self._until("coredns", self._names_are_known)
 
     def load(self, found: Engine, *images: str) -> None:
         """Copies images from a container engine to the node, ours also under the name that the chart gives it."""
@@ -115,6 +118,12 @@ class Own:
 
     def _has_default_account(self) -> bool:
         return self.api.find("/api/v1/namespaces/default/serviceaccounts/default") is not None
+
+    def _names_are_known(self) -> bool:
+        """CoreDNS listens once it has the cluster's Services."""
+        with contextlib.suppress(OSError), socket.create_connection((INSIDE, 53), 1):
+            return True
+        return False
 
     def _offer_gpus(self) -> None:
         self.api.merge(f"/api/v1/nodes/{NODE}/status", {"status": {"capacity": {GPU: str(GPUS)}}})
@@ -172,6 +181,7 @@ def _own() -> Iterator[Cluster]:
         raise Missing("only root can start a cluster; or name one with KUBECONFIG")
     _check_machine()
     programs = binaries.kubernetes()
+    binaries.coredns()
     folder = CACHE / "cluster"
     with alone(folder) as hold, sandbox(folder, hold) as room:
         own = Own(room, programs, folder)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import yaml
 
+from tests.cluster import binaries
 from tests.cluster.binaries import installed
 from tests.cluster.sandbox import BRIDGE, CGROUP, INSIDE, SUBNET
 
 NODE = "catsdogs-test"
 PAUSE = "catsdogs-pause:test"
+DOMAIN = "cluster.local"
 CNI = Path("/usr/lib/cni")
 SOCKET = "/run/containerd/containerd.sock"
 
@@ -110,12 +112,23 @@ conf_dir = "{folder}/network"
         # The machine's disk and images are not this cluster's business.
         "evictionHard": {"memory.available": "100Mi"},
         "imageGCHighThresholdPercent": 100,
-        # Nobody answers there, and says so at once.
         "clusterDNS": [INSIDE],
+        "clusterDomain": DOMAIN,
         "resolvConf": str(folder / "resolv.conf"),
         "volumePluginDir": "/var/lib/kubelet/plugins",
     }
     (folder / "kubelet.yaml").write_text(yaml.safe_dump(kubelet))
+    # Of any other name it knows nothing, and says so at once.
+    (folder / "Corefile").write_text(
+        f"""{DOMAIN} {{
+    bind {INSIDE}
+    errors
+    kubernetes {{
+        kubeconfig {folder}/admin test
+    }}
+}}
+"""
+    )
 
 
 def command(name: str, programs: Path, folder: Path) -> list[str | Path]:
@@ -162,4 +175,6 @@ def command(name: str, programs: Path, folder: Path) -> list[str | Path]:
                 f"--hostname-override={NODE}",
                 f"--node-ip={INSIDE}",
             ]
+        case "coredns":
+            return [binaries.coredns(), "-conf", folder / "Corefile"]
     raise AssertionError(name)

@@ -66,7 +66,7 @@ class Reader:
 def test_chart_readme(namespace: Namespace, tmp_path: Path) -> None:
     namespace.kubectl("delete", "secret", SECRET)
     reader, release = Reader(namespace, tmp_path), Release(namespace, NAME)
-    _with_a_role, with_keys, follow, change, repeat, go_on = blocks(CHART / "README.md")
+    _with_a_role, with_keys, follow, _several, change, repeat, go_on = blocks(CHART / "README.md")
     keys, bucket = namespace.storage.keys(), namespace.bucket
     told = reader.runs(
         with_keys,

@@ -16,6 +16,7 @@ RESOURCES = {
         "persistentvolumeclaims": "PersistentVolumeClaim",
         "secrets": "Secret",
         "serviceaccounts": "ServiceAccount",
+        "services": "Service",
     },
     "/apis/batch/v1": {"jobs": "Job", "cronjobs": "CronJob"},
     "/apis/networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},

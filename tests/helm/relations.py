@@ -18,6 +18,7 @@ def problems(manifests: list[Manifest], outside: Names) -> list[str]:
     found = [*_of_objects(manifests), *_of_references(manifests, outside)]
     for pod in pods(manifests):
         found += [*_of_volumes(pod), *_of_containers(pod), *_of_failure_policy(pod), *_of_network(pod, manifests)]
+        found += _of_workers(pod, manifests)
     return found
 
 
@@ -130,6 +131,26 @@ def _of_network(pod: PodOf, manifests: list[Manifest]) -> Iterator[str]:
             wanted = manifest["spec"]["podSelector"]["matchLabels"]
             if not wanted.items() <= pod.metadata["labels"].items():
                 yield f"{pod.owner['kind']}: the NetworkPolicy does not select {pod.metadata['labels']}"
+
+
+def _of_workers(pod: PodOf, manifests: list[Manifest]) -> Iterator[str]:
+    """Each worker has a host name, by which the others find it."""
+    kind, spec, name = pod.owner["kind"], pod.owner["spec"], pod.owner["metadata"]["name"]
+    job = spec.get("jobTemplate", {}).get("spec", spec)
+    if job.get("completionMode") != "Indexed":
+        return
+    if job["completions"] != job["parallelism"]:
+        yield f"{kind}: not all of {job['completions']} workers run at a time"
+    # A CronJob's Jobs are called like it and the minute.
+    longest = f"{name}{'-12345678' if kind == 'CronJob' else ''}-{job['completions'] - 1}"
+    if len(longest) > 63:
+        yield f"{kind}: the host name {longest} is longer than 63"
+    services = {manifest["metadata"]["name"]: manifest for manifest in manifests if manifest["kind"] == "Service"}
+    service = services.get(pod.spec.get("subdomain"))
+    if service is None:
+        yield f"{kind}: no Service {pod.spec.get('subdomain')} for its workers' names"
+    elif not service["spec"]["selector"].items() <= pod.metadata["labels"].items():
+        yield f"{kind}: the Service does not select {pod.metadata['labels']}"
 
 
 def _repeated(names: Iterator[str]) -> Iterator[str]:

@@ -107,12 +107,23 @@ def test_relations_hold(helm4: Helm, name: str) -> None:
             lambda _, made: made["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"].update(a="b"),
             "Pod: the NetworkPolicy does not select {labels}",
         ),
+        (lambda pod, _: pod.update(subdomain="x"), "Job: no Service x for its workers' names"),
+        (
+            lambda _, made: made["Service"]["spec"]["selector"].update(a="b"),
+            "Job: the Service does not select {labels}",
+        ),
+        (lambda _, made: made["Job"]["spec"].update(parallelism=1), "Job: not all of 2 workers run at a time"),
+        (
+            lambda _, made: made["Job"]["metadata"].update(name="x" * 62),
+            f"Job: the host name {'x' * 62}-1 is longer than 63",
+        ),
     ],
 )
 def test_a_broken_relation_is_found(
     helm4: Helm, broken: Callable[[dict[str, Any], dict[str, Manifest]], None], problem: str
 ) -> None:
-    manifests = copy.deepcopy(helm4.template(file("cpu"), "--set=networkPolicy.enabled=true").manifests)
+    settings = "--set=networkPolicy.enabled=true,workers=2"
+    manifests = copy.deepcopy(helm4.template(file("cpu"), settings).manifests)
     made = {manifest["kind"]: manifest for manifest in manifests}
     problem = problem.format(job=made["Job"]["metadata"]["name"], labels=made["Pod"]["metadata"]["labels"])
     broken(made["Job"]["spec"]["template"]["spec"], made)

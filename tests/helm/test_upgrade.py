@@ -47,6 +47,8 @@ OTHER_RUNS = [
     'extraEnv=[{"name": "A", "value": "b"}]',
     'extraArgs=["--seed=1"]',
     "diagnosticMode=true",
+    "workers=2",
+    "workers=3",
 ]
 SAME_RUN = [
     "job.backoffLimit=4",
@@ -162,11 +164,8 @@ def in_cluster(job: Manifest, namespace: str = "vision") -> Manifest:
     metadata, spec = job["metadata"], job["spec"]
     metadata |= {"namespace": namespace, "uid": "7c5b0905", "resourceVersion": "410", "generation": 1}
     metadata["annotations"] |= {"meta.helm.sh/release-name": "pets", "meta.helm.sh/release-namespace": namespace}
-    spec |= {
-        "completions": 1,
-        "parallelism": 1,
-        "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "7c"}},
-    }
+    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": "7c"}}
+    spec |= {"completions": 1, "parallelism": 1, "completionMode": "NonIndexed"} | spec
     spec.setdefault("suspend", False)
     spec["template"]["metadata"]["labels"]["batch.kubernetes.io/controller-uid"] = "7c"
     spec["template"]["spec"] |= {"dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}
@@ -248,6 +247,16 @@ def test_only_the_releases_own_begun_jobs_stay(cluster: Cluster) -> None:
     assert len(cluster.jobs([*others, earlier("mine")], "training.seed=3")) == 2
 
 
+def test_earlier_workers_still_find_each_other(cluster: Cluster) -> None:
+    several = in_cluster(cluster.helm.of("workers=2").job)
+    policy = "networkPolicy.enabled=true"
+    before, after = cluster.helm.of("workers=2", policy), cluster.install([several], policy)
+    assert len(after.all("Job")) == 2
+    for kind in ("Service", "NetworkPolicy"):
+        assert after.one(kind) == before.one(kind)
+    assert cluster.install([in_cluster(cluster.helm.of("training.seed=1").job)], policy).all("Service") == []
+
+
 def test_kueues_decisions_stay(cluster: Cluster) -> None:
     """It starts Jobs and adds tolerations: to write them back would stop the run or be refused."""
     queue = 'kueue.queueName="gpus"'
@@ -276,6 +285,13 @@ def test_notes_say_what_runs_and_what_to_do(cluster: Cluster) -> None:
     [
         (['runId="mine"'], ["s3://pets/runs/mine/", "--set runId=…"]),
         (["gpu.count=0"], ["trains baseline on CPUs."]),
+        (
+            ["workers=3"],
+            [
+                "trains baseline on 3 workers, each with 1 × nvidia.com/gpu.",
+                "batch.kubernetes.io/job-completion-index=0",
+            ],
+        ),
         (["job.suspend=true"], ["It is suspended"]),
         (['kueue.queueName="gpus"'], ["when Kueue admits it to the queue gpus"]),
         (["diagnosticMode=true"], ["sleeps", "kubectl exec -n vision -it job/"]),

@@ -48,6 +48,12 @@ OPTIONS = {str(option.envvar): option for option in command.commands["run"].para
             'volume={"type": "emptyDir", "existingClaim": "a"}',
             "volume.existingClaim: needs volume.type pvc, not emptyDir",
         ),
+        (
+            'workers=2,volume.existingClaim="a"',
+            "volume.existingClaim: several workers share it; set volume.accessMode=ReadWriteMany if it has that,"
+            " or leave it empty",
+        ),
+        ("workers=2,volume.keep=true", "volume.keep: is for the chart's own claim; there is none"),
         ('volume={"type": "ephemeral", "keep": true}', "volume.keep: is for the chart's own claim; there is none"),
         ('volume={"existingClaim": "a", "keep": true}', "volume.keep: is for the chart's own claim; there is none"),
         (
@@ -105,6 +111,11 @@ def test_contradictions_are_refused_in_a_line(helm: Helm, setting: str, message:
         "training.seed=-1",
         "training.seed=4294967296",
         "training.trainPerClass=0",
+        "workers=0",
+        "workers=1001",
+        "workers=1.5",
+        'workerTimeout="soon"',
+        "heartbeatTimeout=0",
         'checkpoint.every="often"',
         "checkpoint.every=0",
         'storage.timeout="soon"',
@@ -185,8 +196,10 @@ def test_the_schema_knows_the_values_and_no_others() -> None:
 
 
 def test_every_option_of_the_command_is_a_value_and_the_other_way_round(helm4: Helm) -> None:
-    [pod, *_] = pods(helm4.template(f"--values={FILES['full']}").manifests)
-    told = {name for name in environment(pod.spec) if name.startswith("CATSDOGS_")}
+    told = set()
+    for name in ("full", "workers"):
+        [pod, *_] = pods(helm4.template(f"--values={FILES[name]}").manifests)
+        told |= {name for name in environment(pod.spec) if name.startswith("CATSDOGS_")}
     assert told == OPTIONS.keys()
 
 
@@ -202,6 +215,7 @@ def test_the_schema_and_the_command_agree_on_what_is_allowed() -> None:
     assert SCHEMA["properties"]["logFormat"]["enum"] == list(option("CATSDOGS_LOG_FORMAT").choices)
     checkpoint = SCHEMA["properties"]["checkpoint"]["properties"]
     assert checkpoint["to"]["enum"] == ["", *option("CATSDOGS_CHECKPOINT_TO").choices]
+    assert SCHEMA["properties"]["workers"]["minimum"] == option("CATSDOGS_WORKERS").min
     for value, schema in training.items():
         kind = option("CATSDOGS_" + re.sub("([A-Z])", r"_\1", value).upper())
         if isinstance(kind, click.types._NumberRangeBase):
@@ -214,10 +228,12 @@ def test_the_schema_and_the_command_agree_on_what_is_allowed() -> None:
     [
         ("runId", ["a", "A-b_c.9", "-a", "x" * 100], ["x" * 101, ".a", "a b", "a/b", "ä"]),
         ("checkpoint.every", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", "s", "inf", "nan", ""]),
+        ("workerTimeout", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", ""]),
+        ("heartbeatTimeout", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", ""]),
     ],
 )
 def test_the_schema_and_the_command_agree_on_texts(helm4: Helm, value: str, good: list[str], bad: list[str]) -> None:
-    kind = option({"runId": "CATSDOGS_RUN_ID", "checkpoint.every": "CATSDOGS_CHECKPOINT_EVERY"}[value])
+    kind = option("CATSDOGS_" + re.sub("([A-Z])", r"_\1", value).replace(".", "_").upper())
     for text in good:
         kind.convert(text, None, None)
         helm4.of(f"{value}={json.dumps(text)}")
@@ -237,11 +253,14 @@ BASES: dict[str, Any] = {
     "cronJob.": {"cronJob": {"schedule": "@daily"}},
     "networkPolicy.endpoint": {"networkPolicy": {"enabled": True}},
     "networkPolicy.extra": {"networkPolicy": {"enabled": True}},
+    "workerTimeout": {"workers": 2},
+    "heartbeatTimeout": {"workers": 2},
 }
 """The beginning of a name → what must be set for such values to count."""
 OTHERS = {
     "archive.uri": "s3://other/train.zip",
     "checkpoint.every": "2m",
+    "heartbeatTimeout": "2m",
     "storage.timeout": "3m",
     "checkpoint.to": "bucket",
     "cronJob.concurrencyPolicy": "Allow",
@@ -260,6 +279,7 @@ OTHERS = {
     "volume.accessMode": "ReadWriteMany",
     "volume.size": "7Gi",
     "volume.type": "emptyDir",
+    "workerTimeout": "2m",
 }
 """Values besides the default, where the type alone does not suggest one."""
 

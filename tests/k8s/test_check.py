@@ -92,6 +92,40 @@ TABLE = [
         "gpu.count=4",
     ),
     Case(
+        "GPUs for all workers",
+        readiness.gpus,
+        Wanted(gpus=2, workers=3),
+        ([node("a", 4), node("b", 2)], []),
+        OK,
+        f"2 node(s) offer at least 2 {GPU}",
+    ),
+    Case(
+        "GPUs for some workers",
+        readiness.gpus,
+        Wanted(gpus=2, workers=4),
+        ([node("a", 5), node("b", 2)], []),
+        PROBLEM,
+        f"room for 3 of 4 workers with 2 {GPU} each (a, b)",
+        "workers=3",
+    ),
+    Case(
+        "room for some workers",
+        readiness.room,
+        Wanted(gpus=0, workers=10),
+        ([node("a"), node("b", offers={"memory": "5Gi"})],),
+        PROBLEM,
+        "room for 9 of 10 workers with 2 cpu, 4 Gi of memory each (a, b)",
+        "workers=9",
+    ),
+    Case(
+        "quota for some workers",
+        readiness.quota,
+        Wanted(workers=2),
+        ([quota("1")],),
+        PROBLEM,
+        "1 of 2 requests.nvidia.com/gpu are used",
+    ),
+    Case(
         "tainted",
         readiness.gpus,
         PLAIN,
@@ -280,15 +314,19 @@ def test_values_and_flags_over_them(tmp_path: Path) -> None:
         "tolerations": [{"key": "spot"}],
         "nodeSelector": {"zone": "a"},
         "resources": {"requests": {"memory": "16Gi"}},
+        "workers": 3,
         "bucket": "pets",
     }
     path = tmp_path / "values.yaml"
     path.write_text(yaml.safe_dump(values))
     wanted = Wanted(
         "amd.com/gpu", 2, "mine", ("id", KEY, "token"), "pvc", "fast", "data",
-        [{"key": "amd.com/gpu"}, {"key": "spot"}], {"zone": "a"}, {"cpu": "2", "memory": "16Gi"},
+        [{"key": "amd.com/gpu"}, {"key": "spot"}], {"zone": "a"}, {"cpu": "2", "memory": "16Gi"}, 3,
     )  # fmt: skip
     assert wanted_of(path) == wanted
+    # The workers' Service.
+    assert "services" in wanted.made
+    assert "services" not in Wanted().made
     over = wanted_of(path, gpus=0, secret="theirs", gpu_resource=None, storage_class="slow")
     assert (over.gpus, over.secret, over.gpu_resource, over.storage_class) == (0, "theirs", "amd.com/gpu", "slow")
     assert over.tolerations == [{"key": "spot"}]

@@ -14,6 +14,7 @@ from k8s.errors import Contradiction
 from k8s.manifest import job_of, source_of
 from tests.helm import binaries
 from tests.helm.chart import FILES, Helm, Manifest, environment
+from tests.helm.relations import problems
 from tests.helm.test_upgrade import Cluster
 
 
@@ -166,3 +167,19 @@ def test_helm_leaves_it_alone(helm: Helm, tmp_path: Path) -> None:
     assert own["metadata"]["name"] in jobs
     assert submitted["metadata"]["name"] not in jobs
     assert len(jobs) == 2
+
+
+def test_submit_makes_runs_of_as_many_workers(helm: Helm) -> None:
+    """They find each other through the release's Service, by their own Job's name."""
+    rendered = helm.template(f"--values={FILES['workers']}")
+    made = job_of(source_of(rendered.job), {"epochs": "7"}, "vision")
+    same = ("completionMode", "completions", "parallelism", "backoffLimit")
+    assert {name: made["spec"][name] for name in same} == {name: rendered.job["spec"][name] for name in same}
+    pod = made["spec"]["template"]["spec"]
+    assert pod["subdomain"] == rendered.one("Service")["metadata"]["name"]
+    told = environment(pod)
+    assert told["CATSDOGS_EPOCHS"] == "7"
+    assert told["CATSDOGS_WORKER_ADDRESS"].startswith("$(JOB_NAME)-{index}.")
+    assert list(told).index("JOB_NAME") < list(told).index("CATSDOGS_WORKER_ADDRESS")
+    others = [manifest for manifest in rendered.manifests if manifest["kind"] != "Job"]
+    assert problems([*others, made], set()) == []

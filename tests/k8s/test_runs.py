@@ -133,6 +133,8 @@ def test_epochs_and_accuracies_are_those_that_the_job_says(api: Api, plugin: Plu
         "test_accuracy": None,
         "gpu": "nvidia.com/gpu",
         "gpus": 1,
+        "workers": 1,
+        "workers_running": 1,
         "result": "s3://pets/runs/pets-1",
     }
     assert datetime.fromisoformat(created) <= datetime.now(UTC)

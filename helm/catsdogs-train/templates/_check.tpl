@@ -22,7 +22,11 @@
 {{- if and .volume.existingClaim (ne .volume.type "pvc") -}}
 {{- fail (printf "volume.existingClaim: needs volume.type pvc, not %s" .volume.type) -}}
 {{- end -}}
-{{- if and .volume.keep (or .volume.existingClaim (ne .volume.type "pvc")) -}}
+{{- $type := include "catsdogs-train.volumeType" $ -}}
+{{- if and .volume.existingClaim (ne .volume.type $type) -}}
+{{- fail "volume.existingClaim: several workers share it; set volume.accessMode=ReadWriteMany if it has that, or leave it empty" -}}
+{{- end -}}
+{{- if and .volume.keep (or .volume.existingClaim (ne $type "pvc")) -}}
 {{- fail "volume.keep: is for the chart's own claim; there is none" -}}
 {{- end -}}
 {{- if and .cronJob.schedule .runId -}}

@@ -2,13 +2,15 @@
 {{- define "catsdogs-train.env" -}}
 {{- $gpus := .gpus -}}
 {{- $runId := .runId -}}
+{{- $alone := include "catsdogs-train.several" .root | empty -}}
 {{- with .root.Values -}}
 - name: CATSDOGS_ARCHIVE
   value: {{ .archive.uri | default (printf "s3://%s/%s" .bucket .archive.key) | quote }}
 - name: CATSDOGS_OUTPUT
   value: {{ include "catsdogs-train.output" $.root | quote }}
 - name: CATSDOGS_VOLUME
-  value: /data
+  {{- /* Of one that they share, each worker has a folder of its own. */}}
+  value: /data{{ if and $.several (eq (include "catsdogs-train.volumeType" $.root) "pvc") }}/worker-$(CATSDOGS_WORKER_INDEX){{ end }}
 - name: CATSDOGS_RUN_ID
 {{- with $runId }}
   value: {{ . | quote }}
@@ -46,7 +48,7 @@
 - name: CATSDOGS_CHECKPOINT_EVERY
   value: {{ include "catsdogs-train.text" .checkpoint.every | quote }}
 - name: CATSDOGS_CHECKPOINT_TO
-  value: {{ .checkpoint.to | default (ternary "volume" "bucket" (eq .volume.type "pvc")) }}
+  value: {{ .checkpoint.to | default (ternary "volume" "bucket" (and (eq .volume.type "pvc") $alone)) }}
 - name: CATSDOGS_ADDRESSING_STYLE
   value: {{ .storage.addressingStyle }}
 - name: CATSDOGS_STORAGE_TIMEOUT
@@ -88,6 +90,27 @@
       resource: limits.cpu
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- /* What one of several workers is told besides: who it is, and where each of them is. The Job's name is not known
+here, as it follows from all of this. */ -}}
+{{- define "catsdogs-train.workers" -}}
+- name: CATSDOGS_WORKERS
+  value: {{ include "catsdogs-train.text" .Values.workers | quote }}
+- name: CATSDOGS_WORKER_INDEX
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
+- name: JOB_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.labels['batch.kubernetes.io/job-name']
+- name: CATSDOGS_WORKER_ADDRESS
+  value: $(JOB_NAME)-{index}.{{ include "catsdogs-train.fullname" . }}:2222
+- name: CATSDOGS_WORKER_TIMEOUT
+  value: {{ include "catsdogs-train.text" .Values.workerTimeout | quote }}
+- name: CATSDOGS_HEARTBEAT_TIMEOUT
+  value: {{ include "catsdogs-train.text" .Values.heartbeatTimeout | quote }}
 {{- end }}
 
 {{- /* Variable → its key in the Secret, whoever made that. */ -}}

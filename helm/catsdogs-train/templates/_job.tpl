@@ -1,6 +1,11 @@
 {{- /* A Job's spec, for the Job and the CronJob. */ -}}
 {{- define "catsdogs-train.jobSpec" -}}
-backoffLimit: {{ int64 .Values.job.backoffLimit }}
+backoffLimit: {{ mul .Values.job.backoffLimit .Values.workers }}
+{{- if include "catsdogs-train.several" . }}
+completionMode: Indexed
+completions: {{ int64 .Values.workers }}
+parallelism: {{ int64 .Values.workers }}
+{{- end }}
 {{- if not (kindIs "invalid" .Values.job.activeDeadlineSeconds) }}
 activeDeadlineSeconds: {{ int64 .Values.job.activeDeadlineSeconds }}
 {{- end }}
@@ -29,6 +34,24 @@ podFailurePolicy:
           status: "True"
 template:
   {{- include "catsdogs-train.pod" (dict "root" . "test" false) | nindent 2 }}
+{{- end }}
+
+{{- /* The release's earlier Jobs, as they are in the cluster: those that have begun. */ -}}
+{{- define "catsdogs-train.earlier" -}}
+{{- $jobs := list }}
+{{- range (lookup "batch/v1" "Job" .Release.Namespace "").items }}
+{{- $annotations := .metadata.annotations | default dict }}
+{{- $ours := and
+  (eq (get $annotations "meta.helm.sh/release-name") $.Release.Name)
+  (eq (get (.metadata.labels | default dict) "app.kubernetes.io/name") (include "catsdogs-train.name" $))
+}}
+{{- $begun := and .status.startTime (not .metadata.deletionTimestamp) }}
+{{- $current := and (not $.Values.cronJob.schedule) (eq .metadata.name (include "catsdogs-train.jobName" $)) }}
+{{- if and $ours $begun (not $current) (hasKey $annotations "catsdogs-train/spec") }}
+{{- $jobs = append $jobs . }}
+{{- end }}
+{{- end }}
+{{- dict "jobs" $jobs | toJson }}
 {{- end }}
 
 {{- define "catsdogs-train.jobLabels" -}}

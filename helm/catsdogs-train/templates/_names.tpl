@@ -2,11 +2,25 @@
 {{ .Values.nameOverride | default .Chart.Name | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* At most 52 characters: the hash of a Job, and the time stamp that a CronJob appends, make them 63. */ -}}
+{{- /* At most 52 characters: the hash of a Job, and the time stamp that a CronJob appends, make them 63. A worker's host
+is called like the Job and its index. */ -}}
 {{- define "catsdogs-train.fullname" -}}
 {{- $name := include "catsdogs-train.name" . -}}
 {{- $both := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{ .Values.fullnameOverride | default $both | replace "." "-" | trunc 52 | trimSuffix "-" }}
+{{ .Values.fullnameOverride | default $both | replace "." "-" | trunc (ternary 52 48 (include "catsdogs-train.several" . | empty)) | trimSuffix "-" }}
+{{- end }}
+
+{{- /* Not empty if a run has several workers. */ -}}
+{{- define "catsdogs-train.several" -}}
+{{- if gt (int64 .Values.workers) 1 }}true{{ end -}}
+{{- end }}
+
+{{- /* The same for this run and the earlier ones, which may still go on. */ -}}
+{{- define "catsdogs-train.anySeveral" -}}
+{{- include "catsdogs-train.several" . }}
+{{- range (include "catsdogs-train.earlier" . | fromJson).jobs }}
+{{- if eq (.spec.completionMode | default "") "Indexed" }}true{{ end -}}
+{{- end }}
 {{- end }}
 
 {{- define "catsdogs-train.serviceAccountName" -}}

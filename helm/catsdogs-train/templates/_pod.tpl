@@ -3,6 +3,7 @@ without the GPUs and the volume, which a run may hold at that moment. */ -}}
 {{- define "catsdogs-train.pod" -}}
 {{- $root := .root -}}
 {{- $test := .test -}}
+{{- $several := and (include "catsdogs-train.several" $root) (not $test) -}}
 {{- $gpus := ternary 0 (int64 $root.Values.gpu.count) $test -}}
 {{- with $root.Values -}}
 metadata:
@@ -52,6 +53,22 @@ spec:
   {{- with .topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- toYaml . | nindent 4 }}
+  {{- else }}
+  {{- if $several }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "catsdogs-train.selectorLabels" $root | nindent 10 }}
+      # Only the pods of the same Job count.
+      matchLabelKeys: [batch.kubernetes.io/controller-uid]
+  {{- end }}
+  {{- end }}
+  {{- if $several }}
+  # With the host name that the Job controller gives each of its pods, an entry in the DNS.
+  subdomain: {{ include "catsdogs-train.fullname" $root }}
   {{- end }}
   securityContext:
     {{- toYaml .podSecurityContext | nindent 4 }}
@@ -73,7 +90,10 @@ spec:
       env:
         {{- $runId := .runId }}
         {{- if $test }}{{ $runId = include "catsdogs-train.runId" $root }}{{ end }}
-        {{- include "catsdogs-train.env" (dict "root" $root "gpus" $gpus "runId" $runId) | nindent 8 }}
+        {{- if $several }}
+        {{- include "catsdogs-train.workers" $root | nindent 8 }}
+        {{- end }}
+        {{- include "catsdogs-train.env" (dict "root" $root "gpus" $gpus "runId" $runId "several" $several) | nindent 8 }}
         {{- with .extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -103,7 +123,7 @@ spec:
         {{- end }}
   volumes:
     - name: data
-      {{- $type := ternary "emptyDir" .volume.type $test }}
+      {{- $type := ternary "emptyDir" (include "catsdogs-train.volumeType" $root) $test }}
       {{- include "catsdogs-train.volume" (dict "root" $root "type" $type) | nindent 6 }}
     # Libraries keep their caches in it; the root file system is read-only.
     - name: tmp
@@ -151,6 +171,14 @@ limits:
 {{- $_ := set $resources "limits" (merge $gpus ($resources.limits | default dict)) -}}
 {{- end -}}
 {{- toYaml $resources }}
+{{- end }}
+{{- end }}
+
+{{- /* A Job makes its pods from one template, so they have either one claim together, or each one that goes with it. */ -}}
+{{- define "catsdogs-train.volumeType" -}}
+{{- with .Values.volume -}}
+{{- $alone := and (include "catsdogs-train.several" $) (ne .accessMode "ReadWriteMany") -}}
+{{ ternary "ephemeral" .type (and (eq .type "pvc") (not (empty $alone))) }}
 {{- end }}
 {{- end }}
 
