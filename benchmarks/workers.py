@@ -91,7 +91,7 @@ def work(worker: int, listed: list[str], core: int, batch_size: int, directory: 
     from job.learner import Learner
 
     recipe = RECIPES["baseline"]
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1)
     paths = sorted((directory / "train").glob("*/*.jpg"))
     own = [place % len(listed) == worker for place in range(len(paths))] if len(listed) > 1 else None
     with tempfile.TemporaryDirectory() as scratch:

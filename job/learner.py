@@ -32,6 +32,7 @@ class Learner:
         self.workers = devices.workers
         self.replicas = devices.replicas // devices.workers
         self.on_cpu = devices.on_cpu
+        self.xla = devices.xla
         with self.strategy.scope():
             self.learning = _seeded(recipe.model(image_size), seed)
             self.model = _mirrored(self.learning, image_size) if recipe.mirrored else self.learning
@@ -101,7 +102,8 @@ class Learner:
         different names.
         """
         images, vector = self._of_any_length(model.input_shape[1:]), self._of_any_length(())
-        return tf.function(step, input_signature=[images, vector, vector, tf.TensorSpec((3,), tf.float64)])
+        signature = [images, vector, vector, tf.TensorSpec((3,), tf.float64)]
+        return tf.function(step, input_signature=signature, jit_compile=self.xla or None)
 
     def _dealt(self, batch: Batch) -> tuple[Any, Any, Any]:
         """Images, labels and weights, dealt to this worker's replicas in equal parts; what fills these up weighs

@@ -30,7 +30,7 @@ def _book(image_size: int, name: str, dropout: float) -> Any:
             layers.Flatten(),
             *([layers.Dropout(dropout)] if dropout else []),
             layers.Dense(512, activation="relu"),
-            layers.Dense(1, activation="sigmoid"),
+            layers.Dense(1, activation="sigmoid", dtype="float32"),
         ],
         name=name,
     )
@@ -53,7 +53,7 @@ def xception(image_size: int) -> Any:
         x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
         x = layers.Add()([x, shortcut])
     x = layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(x))
-    return Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="xception")
+    return Model(inputs, layers.Dense(1, activation="sigmoid", dtype="float32")(x), name="xception")
 
 
 def compact(image_size: int) -> Any:
@@ -83,7 +83,7 @@ def compact(image_size: int) -> Any:
     for filters, strides in ((64, 1), (128, 2), (256, 2)):
         x = block(x, filters, strides)
     x = layers.GlobalAveragePooling2D()(x)
-    return Model(inputs, layers.Dense(1, activation="sigmoid")(x), name="compact")
+    return Model(inputs, layers.Dense(1, activation="sigmoid", dtype="float32")(x), name="compact")
 
 
 def rmsprop(learning_rate: float, steps: int) -> Any:

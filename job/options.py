@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from job.devices import PRECISIONS
 from job.errors import masked
 from job.recipes import RECIPES
 
@@ -128,6 +129,13 @@ OPTIONS = [
     option("--validation-per-class", type=COUNT, default=500, help="Validation images of each class."),
     option("--test-per-class", type=COUNT, default=500, help="Test images of each class."),
     option("--require-gpu", is_flag=True, help="Fail with 69 where TensorFlow can use no GPU."),
+    option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default=PRECISIONS[0],
+        help="What layers compute in; weights and answers are float32 in any case.",
+    ),
+    option("--xla", is_flag=True, help="Compile the steps with XLA; for one device."),
     option(
         "--checkpoint-every",
         type=Duration(),

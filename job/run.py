@@ -189,7 +189,10 @@ class Run:
 
         self.interruption.check()
         memory.require(memory.TENSORFLOW, "a training")
-        found = devices.start(self.settings.require_gpu, self.gang.worker, self.settings.addresses)
+        found = devices.start(
+            self.settings.require_gpu, self.gang.worker, self.settings.addresses,
+            self.settings.precision, self.settings.xla,
+        )  # fmt: skip
         from job.learner import Learner
 
         self.interruption.check()

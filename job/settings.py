@@ -30,6 +30,8 @@ class Settings:
     validation_per_class: int
     test_per_class: int
     require_gpu: bool
+    precision: str
+    xla: bool
     checkpoint_every: float
     checkpoint_to: str
     addressing_style: str
@@ -106,6 +108,8 @@ class Settings:
             "volume",
             "run_id",
             "require_gpu",
+            "precision",
+            "xla",
             "checkpoint_every",
             "checkpoint_to",
             "addressing_style",
@@ -119,6 +123,8 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}
 
     def _check(self) -> None:
+        if self.xla and self.workers > 1:
+            raise Contradiction("--xla is for one worker with one device; leave it out")
         if math.isnan(self.learning_rate):
             raise Contradiction("--learning-rate nan: not a number; give one above 0")
         smallest = self.recipe.smallest_image_size

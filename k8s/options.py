@@ -48,6 +48,7 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+PRECISIONS = ("float32", "mixed_bfloat16")
 RECIPES = ("baseline", "augmented", "xception", "compact")
 COUNT = click.IntRange(min=1)
 SETTABLE: dict[str, click.ParamType[Any]] = {
@@ -61,6 +62,7 @@ SETTABLE: dict[str, click.ParamType[Any]] = {
     "train_per_class": COUNT,
     "validation_per_class": COUNT,
     "test_per_class": COUNT,
+    "precision": click.Choice(PRECISIONS),
     "checkpoint_every": Duration(),
 }
 OWNED = {
@@ -68,6 +70,7 @@ OWNED = {
     "output": "output.prefix",
     "volume": "volume.type",
     "require_gpu": "gpu.count",
+    "xla": "training.xla",
     "checkpoint_to": "checkpoint.to",
     "addressing_style": "storage.addressingStyle",
     "storage_timeout": "storage.timeout",

@@ -381,6 +381,14 @@ def test_gpus_are_asked_for_by_their_name(helm4: Helm) -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in environment(pod)
 
 
+def test_other_arithmetic_is_asked_for_only_where_it_is_wanted(helm4: Helm) -> None:
+    usual = environment(helm4.template(file("cpu")).job["spec"]["template"]["spec"])
+    assert not {"CATSDOGS_PRECISION", "CATSDOGS_XLA"} & usual.keys()
+    other = helm4.template(file("cpu"), "--set=training.precision=mixed_bfloat16,training.xla=true")
+    told = environment(other.job["spec"]["template"]["spec"])
+    assert (told["CATSDOGS_PRECISION"], told["CATSDOGS_XLA"]) == ("mixed_bfloat16", "true")
+
+
 def test_a_schedule_makes_a_cronjob_of_the_same_pod(helm4: Helm) -> None:
     rendered = helm4.template(file("cron"))
     cron = rendered.one("CronJob")["spec"]

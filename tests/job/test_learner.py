@@ -20,7 +20,7 @@ from job import devices
 from job.batches import Batch
 from job.learner import Learner
 from job.recipes import RECIPES
-found = devices.start(require_gpu=False)
+found = devices.start(require_gpu=False, dtype=sys.argv[3], xla=sys.argv[4] == "xla")
 learner = Learner(RECIPES[sys.argv[2]], 46, 1e-3, 3, found, 8)
 random = np.random.default_rng(1)
 totals, told = tf.zeros(3, tf.float64), []
@@ -43,15 +43,17 @@ state = learner.state()
 learner.train_step(batch, totals)
 learner.restore(state)
 parts = {"told": told, "tested": tested, "weights": weights, "restored": sums(learner.weights()),
-         "parameters": learner.model.count_params(), "inputs": learner.model.input_shape, **answers}
+         "parameters": learner.model.count_params(), "inputs": learner.model.input_shape,
+         "computed in": learner.model.layers[0].compute_dtype, "answers in": str(learner.model.outputs[0].dtype),
+         "state in": sorted({str(array.dtype) for array in learner.weights()}), **answers}
 print(json.dumps({"replicas": found.replicas, **parts}))
 """
 
 
-def learned(devices: int, recipe: str) -> dict[str, Any]:
+def learned(devices: int, recipe: str, precision: str = "float32", xla: str = "") -> dict[str, Any]:
     """What SCRIPT tells of a learner on that many devices."""
     process = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(devices), recipe],
+        [sys.executable, "-c", SCRIPT, str(devices), recipe, precision, xla],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -80,3 +82,19 @@ def test_what_is_measured_sees_mirror_images_too(devices: int) -> None:
     assert told["of images"] == pytest.approx(np.mean([told["learning"], told["learning mirrored"]], axis=0))
     assert told["learning"] != pytest.approx(told["learning mirrored"], rel=1e-3)
     assert (told["parameters"], told["inputs"]) == (1_212_385, [None, 46, 46, 3])
+
+
+@pytest.mark.parametrize(("precision", "xla", "near"), [("mixed_bfloat16", "", 3e-2), ("float32", "xla", 1e-4)])
+def test_other_arithmetic_learns_nearly_the_same(precision: str, xla: str, near: float) -> None:
+    usual, other = learned(1, "baseline"), learned(1, "baseline", precision, xla)
+    assert np.ravel(other["told"]) == pytest.approx(np.ravel(usual["told"]), rel=near)
+    assert other["tested"][0] == pytest.approx(usual["tested"][0], rel=near)
+    assert other["told"] != usual["told"], "it was not used"
+    assert other["computed in"] == ("bfloat16" if precision == "mixed_bfloat16" else "float32")
+    assert (other["answers in"], other["state in"]) == ("float32", ["float32"])
+
+
+def test_xla_is_for_one_device() -> None:
+    command = [sys.executable, "-c", SCRIPT, "2", "baseline", "float32", "xla"]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert "Contradiction: --xla: 2 devices are here" in process.stderr

@@ -45,6 +45,14 @@
 - name: NVIDIA_VISIBLE_DEVICES
   value: void
 {{- end }}
+{{- with .training.precision }}
+- name: CATSDOGS_PRECISION
+  value: {{ . }}
+{{- end }}
+{{- if .training.xla }}
+- name: CATSDOGS_XLA
+  value: "true"
+{{- end }}
 - name: CATSDOGS_CHECKPOINT_EVERY
   value: {{ include "catsdogs-train.text" .checkpoint.every | quote }}
 - name: CATSDOGS_CHECKPOINT_TO
