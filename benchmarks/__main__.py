@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.material import material
 from benchmarks.measure import HEADER, line, say
 
-PARTS = ("fetching", "generators", "training", "whole", "starting", "scaling")
+PARTS = ("fetching", "generators", "training", "workers", "whole", "starting", "scaling")
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from job.errors import Contradiction, Interrupted, printable
 from job.interruption import Interruption
 from job.links import Link, packed, unpacked
 
-HELLO, WAITING, REFUSED, START, BEAT, DATA, ENDED, DONE = (bytes([kind]) for kind in b"hwrsbdef")
+HELLO, WAITING, REFUSED, START, BEAT, DATA, LEAVING, ENDED, DONE = (bytes([kind]) for kind in b"hwrsbdlef")
 MOST_BETWEEN_BEATS = 5.0
 FAREWELL_SECONDS = 5.0
 
@@ -81,13 +81,19 @@ class Gang:
         """Raises Contradiction, in every worker, unless all give the same value."""
         for worker, theirs in enumerate(values := self.gathered(value)):
             if theirs != values[0]:
-                self.let_go()
+                self.leave()
                 raise Contradiction(
                     f"worker {worker} has {name} {theirs!r}, worker 0 {values[0]!r}; give all workers the same"
                 )
 
+    def leave(self) -> None:
+        """All have agreed to end here; whoever does so first must not be taken for lost by one that is not so far."""
+        self.let_go()
+        for link in self._links.values():
+            link.send_last(LEAVING, b"")
+
     def let_go(self) -> None:
-        """From here on this worker ends by itself; that another one ends does not matter to it."""
+        """From here on this worker needs no other; that one of them ends does not matter to it."""
         self._needed = False
 
     def finish(self) -> None:
@@ -108,10 +114,13 @@ class Gang:
         try:
             yield
         except Exception as error:
-            if not self._links or type(error).__name__ not in _OF_COLLECTIVES:
+            kind = type(error).__name__
+            if not self._links or kind not in _CONNECTION | _MAYBE_CONNECTION:
                 raise
             # Whoever knows better which worker it was says so meanwhile, and ends the process.
             time.sleep(1.2 * self.heartbeat)
+            if kind in _MAYBE_CONNECTION:
+                raise
             reason = " ".join(str(error).split())[:200]
             raise Interrupted(f"the workers lost each other ({reason}); {_ADVICE}") from None
 
@@ -139,6 +148,8 @@ class Gang:
                 kind, body = link.receive()
                 if kind == DATA:
                     self._inbox[peer].put(body)
+                elif kind == LEAVING:
+                    return
                 elif kind == ENDED:
                     self._end(body.decode())
                 elif kind == DONE:
@@ -167,8 +178,6 @@ class Gang:
 ALONE = Gang(0, 1, {}, 0.0, Interruption())
 """The only worker of a run: everybody is there and agrees at once."""
 _ADVICE = "the same command goes on from the last checkpoint"
-_OF_COLLECTIVES = {
-    "AbortedError", "CancelledError", "DeadlineExceededError", "FailedPreconditionError", "InternalError",
-    "UnavailableError", "UnknownError",
-}  # fmt: skip
+_CONNECTION = {"AbortedError", "CancelledError", "DeadlineExceededError", "FailedPreconditionError", "UnavailableError"}
+_MAYBE_CONNECTION = {"InternalError", "UnknownError"}
 """TensorFlow's exceptions, by name, as it is not imported here."""

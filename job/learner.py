@@ -37,7 +37,8 @@ class Learner:
         self._sum = tf.function(self._sum_all, input_signature=[tf.TensorSpec((None,), tf.float32)])
 
     def train_step(self, batch: Batch, totals: Any) -> Any:
-        """Learns from the batch; returns totals (sum of losses, right answers, images) with it added."""
+        """Learns from the batch, of which each of several workers gives its part; returns totals (sum of losses, right
+        answers, images) with it added."""
         return self._train(*self._dealt(batch), totals)
 
     def test_step(self, batch: Batch, totals: Any) -> Any:

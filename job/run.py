@@ -92,13 +92,9 @@ def _opened(settings: Settings, log: Log, interruption: Interruption, together: 
             upload = stack.enter_context(contextlib.closing(publish.LogUpload(output, directory / publish.LOG)))
         stack.enter_context(log.recorded_in(file))
         log.say(
-            "started",
-            version=__version__,
-            run_id=settings.run_id,
-            recipe=settings.recipe_name,
-            epochs=settings.epochs,
-            seed=settings.seed,
-        )
+            "started", version=__version__, run_id=settings.run_id, recipe=settings.recipe_name,
+            epochs=settings.epochs, seed=settings.seed,
+        )  # fmt: skip
         gang = assemble(settings, log, interruption, published) if together else ALONE
         if gang is None:
             log.say("already-published", run_id=settings.run_id, uri=settings.result)

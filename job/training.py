@@ -79,7 +79,7 @@ class Training:
 
     def _stop(self) -> NoReturn:
         """Raises Interrupted, in every worker after the same step, once worker 0 has saved a checkpoint."""
-        self.gang.let_go()
+        self.gang.leave()
         self._save()
         self.interruption.end()
 

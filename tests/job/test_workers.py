@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ print(json.dumps({
 """
 
 
-def stepped(recipe: str, workers: int) -> list[dict[str, list[float]]]:
+def stepped(recipe: str, workers: int) -> list[dict[str, Any]]:
     """What each worker has after the same steps."""
     listed = addresses(workers)
     processes = [
@@ -96,7 +96,7 @@ def runs(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs
         assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
     code, job = ended(*arguments(directories[0], sample_archive, "--epochs=3"), env={}, directory=directories[0])
     assert code == 0, job.stderr
-    return Runs(*directories, jobs)
+    return Runs(directories[0], directories[1], jobs)
 
 
 def test_two_workers_give_the_curve_of_one(runs: Runs, tmp_path: Path) -> None:
