@@ -49,13 +49,9 @@ class Wanted:
     @property
     def made(self) -> list[str]:
         """What helm creates; in a Secret it keeps the release."""
-        claims = self.volume_type == "pvc" and not self.claim
-        services = self.workers > 1
-        return [
-            *("jobs", "serviceaccounts", "secrets"),
-            *(["persistentvolumeclaims"] if claims else []),
-            *(["services"] if services else []),
-        ]
+        claims = ["persistentvolumeclaims"] if self.volume_type == "pvc" and not self.claim else []
+        services = ["services"] if self.workers > 1 else []
+        return ["jobs", "serviceaccounts", "secrets", *claims, *services]
 
 
 OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"

@@ -9,8 +9,7 @@
 - name: CATSDOGS_OUTPUT
   value: {{ include "catsdogs-train.output" $.root | quote }}
 - name: CATSDOGS_VOLUME
-  {{- /* Of one that they share, each worker has a folder of its own. */}}
-  value: /data{{ if and $.several (eq (include "catsdogs-train.volumeType" $.root) "pvc") }}/worker-$(CATSDOGS_WORKER_INDEX){{ end }}
+  value: /data
 - name: CATSDOGS_RUN_ID
 {{- with $runId }}
   value: {{ . | quote }}

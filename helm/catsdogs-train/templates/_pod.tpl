@@ -93,7 +93,7 @@ spec:
         {{- if $several }}
         {{- include "catsdogs-train.workers" $root | nindent 8 }}
         {{- end }}
-        {{- include "catsdogs-train.env" (dict "root" $root "gpus" $gpus "runId" $runId "several" $several) | nindent 8 }}
+        {{- include "catsdogs-train.env" (dict "root" $root "gpus" $gpus "runId" $runId) | nindent 8 }}
         {{- with .extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
