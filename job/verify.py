@@ -210,7 +210,7 @@ def _further(archive: Archive, claim: _Claim, count: int) -> list[Member]:
 def _fetch_further(
     archive: Archive, members: Sequence[Member], workspace: Path, interruption: Interruption
 ) -> list[Path]:
-    """Those that are pictures, as files, cats first."""
+    """Those that are pictures, as files, cats first. Raises BadData unless there are some of each class."""
 
     def write(member: Member, data: bytes) -> Path | None:
         try:
@@ -222,7 +222,10 @@ def _fetch_further(
         return path
 
     fetched = [path for _, path in fetch(archive.zip, members, write, interruption)]
-    return sorted(path for path in fetched if isinstance(path, Path))
+    paths = sorted(path for path in fetched if isinstance(path, Path))
+    if len({path.parent for path in paths}) < len(CLASSES):
+        raise BadData(f"{archive.uri}: its further images of one class are no pictures; raise --further-per-class")
+    return paths
 
 
 def _compare(

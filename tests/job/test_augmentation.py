@@ -125,10 +125,9 @@ def test_the_distorted_image_may_be_smaller() -> None:
 def coloured(augmentation: Augmentation, *draws: float) -> NDArray[np.float64]:
     """What becomes of three colours, the values' mean being 100."""
     colours = np.array([[100, 100, 100], [200, 50, 30], [0, 0, 0]], float)
-    turned: NDArray[np.float64] = (
-        np.c_[colours, np.ones(3)] @ np.array(augmentation.colours([*NONE[:7], *draws], 100)).T
-    )
-    return turned
+    matrix = np.array(augmentation.colours([*NONE[:7], *draws], 100))
+    changed: NDArray[np.float64] = np.c_[colours, np.ones(3)] @ matrix.T
+    return changed
 
 
 def test_each_colour_setting_alone() -> None:

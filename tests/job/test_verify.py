@@ -199,7 +199,7 @@ def partial(tmp_path: Path, catsdogs: Catsdogs) -> tuple[Path, Path]:
                 picture = io.BytesIO()
                 sample.draw(label, number).save(picture, "JPEG")
                 # The first is found while the split is built, and image 12 takes its place.
-                broken = (label, number) in {("cat", 0), ("cat", 20), ("dog", 13)}
+                broken = (label, number) in {("cat", 0), ("cat", 20), ("dog", 12)}
                 file.writestr(f"{label}.{number}.jpg", b"no picture" if broken else picture.getvalue())
     process = catsdogs(
         "run", f"--archive={archive}", "--output=runs", "--run-id=partial", "--epochs=1", "--train-per-class=8",
@@ -233,6 +233,18 @@ def test_accuracy_on_further_images(partial: tuple[Path, Path], catsdogs: Catsdo
     assert process.returncode == 65
     assert process.stderr == (
         f"catsdogs: {archive}: has 13 cats that the run has not used; lower --further-per-class\n"
+    )
+
+
+def test_further_images_of_one_class_that_are_no_pictures(
+    partial: tuple[Path, Path], catsdogs: Catsdogs, tmp_path: Path
+) -> None:
+    """Cat 13 is sound; dog 12, the only one asked for, is not."""
+    run, archive = partial
+    process = catsdogs("verify", run, "--accuracy", f"--archive={archive}", "--further-per-class=1")
+    assert process.returncode == 65
+    assert process.stderr == (
+        f"catsdogs: {archive}: its further images of one class are no pictures; raise --further-per-class\n"
     )
 
 
