@@ -35,7 +35,7 @@ def start(require_gpu: bool) -> Devices:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _without_stderr():
+    with without_stderr():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -65,7 +65,7 @@ def start(require_gpu: bool) -> Devices:
 
 
 @contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
+def without_stderr() -> Iterator[None]:
     """Hides what C++ code writes to file descriptor 2, unless an exception leaves the block.
 
     TensorFlow's first lines come before it reads its own log level.

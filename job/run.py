@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job import __version__, page, publish, report, split, volume
+from job import __version__, exports, page, publish, report, split, volume
 from job.archive import CLASSES, open_archive, unpack
 from job.batches import SHARE_OF_MEMORY, Generator, memory_limit
 from job.checkpoints import Checkpoints, Mirror, Progress
@@ -65,7 +65,7 @@ def _opened(settings: Settings, log: Log, interruption: Interruption) -> Iterato
     """
     access = _access(settings, log)
     output = open_store(settings.result, access)
-    if publish.is_published(output, settings.model_settings()):
+    if publish.is_published(output, settings.model_settings(), settings.export):
         log.say("already-published", run_id=settings.run_id, uri=settings.result)
         yield None
         return
@@ -157,7 +157,8 @@ class Run:
     def train(self, prepared: Split) -> dict[str, Path]:
         """Returns the artifacts, name → file on the volume."""
         artifacts = publish.sealed(self._artifacts)
-        if artifacts is not None:
+        # One that was trained without a format goes on from its last checkpoint, which has nothing left to train.
+        if artifacts is not None and not exports.lacking(artifacts, self.settings.export):
             self.log.say("already-trained", run_id=self.settings.run_id)
             return artifacts
         # Imported only now: whoever prepares, plans or asks for help never waits for TensorFlow.
@@ -186,9 +187,10 @@ class Run:
     def trained(self) -> dict[str, Path]:
         """What `train` left on the volume. Raises Contradiction if there is nothing complete."""
         artifacts = publish.sealed(self._artifacts)
-        if artifacts is None:
+        if artifacts is None or exports.lacking(artifacts, self.settings.export):
+            what = "nothing trained" if artifacts is None else "trained without what --export names"
             raise Contradiction(
-                f"{self.settings.run_directory}: nothing trained; run `catsdogs train` first, with the same options"
+                f"{self.settings.run_directory}: {what}; run `catsdogs train` first, with the same options"
             )
         publish.claim(self.output, json.loads(artifacts[publish.RUN].read_bytes()))
         return artifacts
@@ -298,7 +300,14 @@ class Run:
         directory = self._artifacts
         with volume.failures(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            learner.save(directory / "model.keras")
+            learner.save(directory / publish.MODEL)
+            if self.settings.export:
+                # Imported only for whoever asks for it: it sets TensorFlow to other rounding.
+                from job import conversion
+
+                metrics["exports"] = conversion.export(
+                    directory / publish.MODEL, self.settings.export, test, self.log, self.interruption
+                )
             title = f"{self.settings.recipe_name}, {self.settings.epochs} epochs"
             report.history_png(directory / "history.png", history, int(best["epoch"]), title)
             report.history_csv(directory / "history.csv", history)
@@ -315,4 +324,5 @@ class Run:
             (directory / "metrics.json").write_bytes(publish.as_json(metrics))
             (directory / publish.RUN).write_bytes(publish.as_json(about))
             shutil.copyfile(prepared.directory / split.MARKER, directory / "split.json")
-        return publish.seal(directory, publish.MADE_BY_TRAINING)
+        exported = [exports.FORMATS[name] for name in self.settings.export]
+        return publish.seal(directory, [*publish.MADE_BY_TRAINING, *exported])

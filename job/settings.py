@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from job import exports
 from job.errors import Contradiction
 from job.recipes import RECIPES, Recipe
 from job.split import Counts
@@ -32,6 +33,7 @@ class Settings:
     require_gpu: bool
     checkpoint_every: float
     checkpoint_to: str
+    export: tuple[str, ...]
     addressing_style: str
     storage_timeout: float
 
@@ -80,6 +82,7 @@ class Settings:
             "require_gpu",
             "checkpoint_every",
             "checkpoint_to",
+            "export",
             "addressing_style",
             "storage_timeout",
         )
@@ -97,3 +100,4 @@ class Settings:
                 f"--batch-size {self.batch_size} is more than the {images} training images;"
                 " lower it, or raise --train-per-class"
             )
+        exports.check_installed(self.export)

@@ -69,6 +69,7 @@ OWNED = {
     "volume": "volume.type",
     "require_gpu": "gpu.count",
     "checkpoint_to": "checkpoint.to",
+    "export": "export",
     "addressing_style": "storage.addressingStyle",
     "storage_timeout": "storage.timeout",
     "log_format": "logFormat",

@@ -12,6 +12,7 @@ import yaml
 
 from docs import values as documented
 from job.cli import catsdogs as command
+from job.exports import FORMATS
 from job.recipes import RECIPES
 from tests.conftest import Catsdogs
 from tests.helm.chart import CHART, FILES, Helm, environment, pods
@@ -214,10 +215,12 @@ def test_the_schema_and_the_command_agree_on_what_is_allowed() -> None:
     [
         ("runId", ["a", "A-b_c.9", "-a", "x" * 100], ["x" * 101, ".a", "a b", "a/b", "ä"]),
         ("checkpoint.every", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", "s", "inf", "nan", ""]),
+        ("export", ["", *FORMATS, ",".join(FORMATS), "tflite,tflite"], ["onnx,", ",", "onnx tflite", "ONNX", "pb"]),
     ],
 )
 def test_the_schema_and_the_command_agree_on_texts(helm4: Helm, value: str, good: list[str], bad: list[str]) -> None:
-    kind = option({"runId": "CATSDOGS_RUN_ID", "checkpoint.every": "CATSDOGS_CHECKPOINT_EVERY"}[value])
+    named = {"runId": "CATSDOGS_RUN_ID", "checkpoint.every": "CATSDOGS_CHECKPOINT_EVERY", "export": "CATSDOGS_EXPORT"}
+    kind = option(named[value])
     for text in good:
         kind.convert(text, None, None)
         helm4.of(f"{value}={json.dumps(text)}")
@@ -245,6 +248,7 @@ OTHERS = {
     "storage.timeout": "3m",
     "checkpoint.to": "bucket",
     "cronJob.concurrencyPolicy": "Allow",
+    "export": "onnx",
     "extraArgs": ["--seed=1"],
     "gpu.resource": "amd.com/gpu",
     "image.digest": "sha256:" + "0" * 64,
