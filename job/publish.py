@@ -24,6 +24,7 @@ from job.interruption import Interruption
 from job.lease import KEY as LEASE
 from job.lease import Lease, lost
 from job.stores import Store, read
+from job.tensorboard import FILES as TENSORBOARD
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoint/"
@@ -35,6 +36,7 @@ PREDICTIONS = "predictions.csv"
 LOG = "log.jsonl"
 MADE_BY_TRAINING = (
     MODEL, "history.png", "history.csv", METRICS, PREDICTIONS, "report.html", "split.json", RUN,
+    *TENSORBOARD.values(),
 )  # fmt: skip
 ARTIFACTS = (*MADE_BY_TRAINING, LOG)
 """Those of every run."""

@@ -23,6 +23,7 @@ from job.interruption import Interruption
 from job.settings import Settings
 from job.split import Split
 from job.stores import Access, Store, open_store
+from job.tensorboard import EventFiles
 
 MIRROR_PATIENCE = 10.0
 """Seconds for which a storage that does not take a checkpoint is waited for."""
@@ -255,6 +256,7 @@ class Run:
                 self.interruption,
                 settings.epochs,
                 settings.checkpoint_every,
+                [EventFiles(self._artifacts).write],
             ).run()
 
     def _generator(self, prepared: Split, name: str, most_bytes: int) -> Generator:
@@ -311,6 +313,7 @@ class Run:
             title = f"{self.settings.recipe_name}, {self.settings.epochs} epochs"
             report.history_png(directory / "history.png", history, int(best["epoch"]), title)
             report.history_csv(directory / "history.csv", history)
+            EventFiles(directory).write(history)
             report.predictions_csv(directory / "predictions.csv", predictions)
             page.report_html(
                 directory / "report.html",
