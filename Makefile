@@ -15,7 +15,7 @@ demo: $(VENV)/ready ## Run the whole job on a drawn sample; ARCHIVE=dogs-vs-cats
 
 .PHONY: test
 test: $(VENV)/ready ## Run the tests that take a few minutes.
-	$(BIN)/python -m pytest tests/job tests/benchmarks tests/helm $(wildcard tests/k8s) tests/faults/test_kill.py::test_killed_in_five_stages_of_one_run tests/faults/test_reliability.py $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/job tests/benchmarks tests/helm $(wildcard tests/k8s) tests/faults/test_kill.py::test_killed_in_five_stages_of_one_run tests/faults/test_reliability.py $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, archives and volume; ARGS="-m slow" for the long suite.
@@ -64,8 +64,8 @@ docs: $(VENV)/ready ## Generate the tables of both READMEs from the code.
 
 .PHONY: lock
 lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bounds in pyproject.toml.
-	$(LOCK) --no-emit-package tensorflow --output-file locks/cpu.txt pyproject.toml locks/cpu.in
-	$(LOCK) --extra gpu --output-file locks/gpu.txt pyproject.toml
+	$(LOCK) --no-emit-package tensorflow --extra onnx --output-file locks/cpu.txt pyproject.toml locks/cpu.in
+	$(LOCK) --extra gpu --extra onnx --output-file locks/gpu.txt pyproject.toml
 	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml
 	$(LOCK) --no-deps --output-file locks/helm.txt locks/helm.in
 	$(LOCK) --no-deps --output-file locks/bench.txt locks/bench.in

@@ -45,7 +45,7 @@ def start(
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _without_stderr():
+    with without_stderr():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -90,7 +90,7 @@ def _multi_worker(tf: Any, worker: int, addresses: Sequence[str]) -> Any:
         cluster, task_type="worker", task_id=worker, rpc_layer="grpc"
     )
     handler = signal.getsignal(signal.SIGTERM)
-    with _without_stderr():
+    with without_stderr():
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     # TensorFlow has put its own in its place.
     signal.signal(signal.SIGTERM, handler)
@@ -98,7 +98,7 @@ def _multi_worker(tf: Any, worker: int, addresses: Sequence[str]) -> Any:
 
 
 @contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
+def without_stderr() -> Iterator[None]:
     """Hides what C++ code writes to file descriptor 2, unless an exception leaves the block.
 
     TensorFlow's first lines come before it reads its own log level.

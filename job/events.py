@@ -50,6 +50,8 @@ EVENTS = {
     "already-trained": "run {run_id} is already trained on this volume",
     "evaluating": "evaluating: step {done}/{total}",
     "evaluated": "test accuracy {accuracy!p} on {images:,} images ({correct:,} right), test loss {loss:.4f}",
+    "exported": "exported {artifact}, {size!b}; its probabilities for {images:,} test images differ from model.keras's"
+    " by {difference:.1e} at most",
     "uploading": "uploading: {done} of {total} artifacts",
     "published": "published {artifacts} artifacts, {size!b}, each verified, at {uri}",
     "waiting": "waiting for storage, {left!t} at most: {reason}",

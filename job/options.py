@@ -10,6 +10,7 @@ import click
 
 from job.devices import PRECISIONS
 from job.errors import masked
+from job.exports import FORMATS
 from job.recipes import RECIPES
 
 
@@ -59,6 +60,20 @@ class Duration(click.ParamType[float]):
         if not 0 < seconds < float("inf"):
             self.fail(f"{value!r}: must be more than nothing", param, ctx)
         return seconds
+
+
+class Formats(click.ParamType[tuple[str, ...]]):
+    """Names of FORMATS with commas between them; in the order of FORMATS, each once."""
+
+    name = "formats"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = value.split(",") if value else []
+        if unknown := [name for name in names if name not in FORMATS]:
+            self.fail(f"{unknown[0]!r} is not one of {', '.join(FORMATS)}", param, ctx)
+        return tuple(name for name in FORMATS if name in names)
 
 
 def option(name: str, *parameter: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -147,6 +162,13 @@ OPTIONS = [
         type=click.Choice(["volume", "bucket"]),
         default="volume",
         help="Where checkpoints are kept: on the volume alone, or in the output too, for a volume that may be lost.",
+    ),
+    option(
+        "--export",
+        type=Formats(),
+        default=(),
+        show_default="none",
+        help="Formats to publish the model in as well, compared with it: savedmodel,onnx,tflite.",
     ),
     *STORAGE,
     LOG_FORMAT,

@@ -5,6 +5,7 @@ from typing import Any
 from job import publish
 from job.archive import CLASSES, open_archive
 from job.events import size_text
+from job.exports import FORMATS
 from job.settings import Settings
 from job.split import MARKER, SPLITS, assign, split_id
 from job.stores import Access, open_store
@@ -18,7 +19,7 @@ def plan(settings: Settings) -> dict[str, Any]:
     """The plan as data. Raises what `run` would raise before it fetches anything."""
     access = Access(settings.addressing_style, min(settings.storage_timeout, MOST_PATIENCE))
     output = open_store(settings.result, access)
-    published = publish.is_published(output, settings.model_settings())
+    published = publish.is_published(output, settings.model_settings(), settings.export)
     archive = open_archive(settings.archive, access)
     directory = settings.volume / "splits" / split_id(archive, settings.counts)
     steps = {name: -(-len(CLASSES) * count // settings.batch_size) for name, count in settings.counts._asdict().items()}
@@ -36,6 +37,7 @@ def plan(settings: Settings) -> dict[str, Any]:
             "bytes": archive.packed.packed,
             "unpacked_bytes": archive.packed.size,
         }
+    exported = [FORMATS[name] for name in settings.export]
     return {
         "run_id": settings.run_id,
         "published": published,
@@ -51,7 +53,7 @@ def plan(settings: Settings) -> dict[str, Any]:
             "steps_per_epoch": steps["train"],
             "validation_steps": steps["validation"],
         },
-        "write": {"uri": settings.result, "artifacts": [*publish.ARTIFACTS, publish.MANIFEST]},
+        "write": {"uri": settings.result, "artifacts": [*publish.ARTIFACTS, *exported, publish.MANIFEST]},
     }
 
 

@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 from job import volume
 from job.errors import BadData, Contradiction, JobError, NotFound, Unavailable
 from job.events import Log
+from job.exports import FORMATS, lacking
 from job.interruption import Interruption
 from job.lease import KEY as LEASE
 from job.lease import Lease, lost
 from job.stores import Store, read
+from job.tensorboard import FILES as TENSORBOARD
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoint/"
@@ -34,28 +36,40 @@ PREDICTIONS = "predictions.csv"
 LOG = "log.jsonl"
 MADE_BY_TRAINING = (
     MODEL, "history.png", "history.csv", METRICS, PREDICTIONS, "report.html", "split.json", RUN,
+    *TENSORBOARD.values(),
 )  # fmt: skip
 ARTIFACTS = (*MADE_BY_TRAINING, LOG)
+"""Those of every run."""
+EXPORTS = tuple(FORMATS.values())
+"""Those of runs that are told to."""
 WORKERS = 4
 ATTEMPTS = 2
 """How often an artifact is uploaded that reads back differently."""
 
 
-def is_published(output: Store, model_settings: Mapping[str, Any]) -> bool:
+def is_published(output: Store, model_settings: Mapping[str, Any], formats: Iterable[str] = ()) -> bool:
     """Whether the run's manifest is there.
 
-    Raises Contradiction if `output` holds something else, or there is no such bucket.
+    Raises Contradiction if `output` holds something else, if the run there is published without one of the formats,
+    or if there is no such bucket.
     """
     try:
         names = {key for key, _ in output.list()}
     except NotFound as error:
         raise Contradiction(str(error)) from error
     for name in sorted(names):
-        if name not in (*ARTIFACTS, MANIFEST, LEASE) and not name.startswith(CHECKPOINTS):
+        if name not in (*ARTIFACTS, *EXPORTS, MANIFEST, LEASE) and not name.startswith(CHECKPOINTS):
             raise Contradiction(f"{output.uri(name)}: no file of a run; choose another --run-id or --output")
     if RUN in names:
         _check_owner(output, {"settings": model_settings})
-    return MANIFEST in names
+    if MANIFEST not in names:
+        return False
+    if without := lacking(names, formats):
+        raise Contradiction(
+            f"{output.uri('')}: published without {', '.join(without)}, and stays as it is; choose another --run-id, or"
+            " leave --export out"
+        )
+    return True
 
 
 def claim(output: Store, run: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ import functools
 import importlib
 import json
 import platform
-import resource
 import secrets
 import shutil
 import time
@@ -14,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job import __version__, memory, page, publish, report, split, volume
+from job import __version__, exports, memory, publish, report, split, volume
 from job.archive import CLASSES, open_archive, unpack
+from job.artifacts import metrics_of, write_artifacts
 from job.assembly import assemble
 from job.batches import Generator
 from job.checkpoints import Checkpoints, Mirror, Progress
@@ -26,6 +26,7 @@ from job.interruption import Interruption
 from job.settings import Settings
 from job.split import Split
 from job.stores import Access, Store, open_store
+from job.tensorboard import EventFiles
 
 MIRROR_PATIENCE = 10.0
 """Seconds for which a storage that does not take a checkpoint is waited for."""
@@ -35,11 +36,18 @@ VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 def run(settings: Settings, log: Log, interruption: Interruption) -> None:
     """Does what of the run is not done yet. A published run costs one look at the store."""
     # Where worker 0 has trained already, nothing but its own part is left to do, and it waits for no other.
-    together = not (settings.workers > 1 and settings.worker_index == 0 and publish.sealed(settings.artifacts))
+    together = not (settings.workers > 1 and settings.worker_index == 0 and _complete(settings))
     with _opened(settings, log, interruption, together) as run:
         if run is not None:
             memory.require(memory.TENSORFLOW, "a training")
             run.publish(run.train(run.prepare()) if together else run.trained())
+
+
+def _complete(settings: Settings) -> dict[str, Path] | None:
+    """The trained run's artifacts on the volume. One that was trained without a format of --export is not complete: it
+    goes on from its last checkpoint, which has nothing left to train."""
+    artifacts = publish.sealed(settings.artifacts)
+    return None if artifacts is None or exports.lacking(artifacts, settings.export) else artifacts
 
 
 def prepare(settings: Settings, log: Log, interruption: Interruption) -> None:
@@ -72,7 +80,7 @@ def _opened(settings: Settings, log: Log, interruption: Interruption, together: 
     """
     access = _access(settings, log)
     output = open_store(settings.result, access)
-    published = functools.partial(publish.is_published, output, settings.model_settings())
+    published = functools.partial(publish.is_published, output, settings.model_settings(), settings.export)
     if published():
         log.say("already-published", run_id=settings.run_id, uri=settings.result)
         yield None
@@ -176,7 +184,7 @@ class Run:
 
     def train(self, prepared: Split) -> dict[str, Path]:
         """Returns the artifacts, name → file on the volume; of several workers, worker 0's."""
-        artifacts = publish.sealed(self.settings.artifacts)
+        artifacts = _complete(self.settings)
         if self.gang.gathered(artifacts is not None)[0]:
             self.log.say("already-trained", run_id=self.settings.run_id)
             return artifacts or {}
@@ -213,10 +221,12 @@ class Run:
 
     def trained(self) -> dict[str, Path]:
         """What `train` left on the volume. Raises Contradiction if there is nothing complete."""
-        artifacts = publish.sealed(self.settings.artifacts)
+        artifacts = _complete(self.settings)
         if artifacts is None:
+            lacks = publish.sealed(self.settings.artifacts) is not None
+            what = "trained without what --export names" if lacks else "nothing trained"
             raise Contradiction(
-                f"{self.settings.run_directory}: nothing trained; run `catsdogs train` first, with the same options"
+                f"{self.settings.run_directory}: {what}; run `catsdogs train` first, with the same options"
             )
         publish.claim(self.output, json.loads(artifacts[publish.RUN].read_bytes()))
         return artifacts
@@ -284,6 +294,7 @@ class Run:
                 settings.epochs,
                 settings.checkpoint_every,
                 self.gang,
+                [EventFiles(settings.artifacts).write] if self.gang.worker == 0 else [],
             ).run()
 
     def _generator(self, prepared: Split, name: str, most_bytes: int) -> Generator:
@@ -315,42 +326,19 @@ class Run:
             return {}
         figures = evaluation.figures(predictions)
         self.log.say("evaluated", **{name: figures[name] for name in ("accuracy", "images", "correct", "loss")})
-        best, history = progress.best, progress.history
-        assert best is not None
         with volume.failures(self.settings.run_directory), (self.settings.run_directory / publish.LOG).open() as log:
-            earlier = report.earlier(log)
-        metrics = {
-            "best_epoch": best["epoch"],
-            "epochs": self.settings.epochs,
-            "train": {"loss": best["loss"], "accuracy": best["accuracy"]},
-            "validation": {"loss": best["val_loss"], "accuracy": best["val_accuracy"]},
-            "test": figures,
-            "starts": earlier["starts"],
-            "seconds": {
-                "preparing": earlier["preparing"],
-                "training": sum(row["seconds"] for row in history),
-                "evaluation": time.monotonic() - began,
-            },
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
+            metrics = metrics_of(progress, figures, report.earlier(log), time.monotonic() - began)
         directory = self.settings.artifacts
         with volume.failures(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            learner.save(directory / "model.keras")
-            title = f"{self.settings.recipe_name}, {self.settings.epochs} epochs"
-            report.history_png(directory / "history.png", history, int(best["epoch"]), title)
-            report.history_csv(directory / "history.csv", history)
-            report.predictions_csv(directory / "predictions.csv", predictions)
-            page.report_html(
-                directory / "report.html",
-                run=about,
-                metrics=metrics,
-                history=history,
-                quarantined=prepared.quarantined,
-                predictions=predictions,
-                directory=prepared.directory,
-            )
-            (directory / "metrics.json").write_bytes(publish.as_json(metrics))
-            (directory / publish.RUN).write_bytes(publish.as_json(about))
-            shutil.copyfile(prepared.directory / split.MARKER, directory / "split.json")
-        return publish.seal(directory, publish.MADE_BY_TRAINING)
+            learner.save(directory / publish.MODEL)
+            if self.settings.export:
+                # Imported only for whoever asks for it: it sets TensorFlow to other rounding.
+                from job import conversion
+
+                metrics["exports"] = conversion.export(
+                    directory / publish.MODEL, self.settings.export, test, self.log, self.interruption
+                )
+            write_artifacts(directory, self.settings, about, metrics, progress, prepared, predictions)
+        exported = [exports.FORMATS[name] for name in self.settings.export]
+        return publish.seal(directory, [*publish.MADE_BY_TRAINING, *exported])

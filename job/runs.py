@@ -18,7 +18,7 @@ STATES = ("published", "unpublished", "damaged")
 SETTINGS = ("recipe_name", "epochs", "seed", "image_size", "batch_size", "learning_rate", "train_per_class")
 FIGURES = ("test_accuracy", "interval", "test_correct", "test_images", "validation_accuracy", "best_epoch")
 COLUMNS = ("run", "test accuracy", "95 % interval", "images", "validation", "recipe", "epochs", "seed", "published")
-_NAMES = "|".join(map(re.escape, (*publish.ARTIFACTS, publish.MANIFEST, LEASE)))
+_NAMES = "|".join(map(re.escape, (*publish.ARTIFACTS, *publish.EXPORTS, publish.MANIFEST, LEASE)))
 _OF_A_RUN = re.compile(rf"([^/]+)/({_NAMES}|{publish.CHECKPOINTS}.*)", re.DOTALL)
 
 

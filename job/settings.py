@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from job import exports
 from job.errors import Contradiction
 from job.recipes import RECIPES, Recipe
 from job.split import Counts
@@ -34,6 +35,7 @@ class Settings:
     xla: bool
     checkpoint_every: float
     checkpoint_to: str
+    export: tuple[str, ...]
     addressing_style: str
     storage_timeout: float
     workers: int = 1
@@ -112,6 +114,7 @@ class Settings:
             "xla",
             "checkpoint_every",
             "checkpoint_to",
+            "export",
             "addressing_style",
             "storage_timeout",
             "workers",
@@ -136,6 +139,7 @@ class Settings:
                 f"--batch-size {self.batch_size} is more than the {images} training images;"
                 " lower it, or raise --train-per-class"
             )
+        exports.check_installed(self.export)
         if self.workers > 1:
             self._check_addresses()
 

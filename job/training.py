@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -20,7 +20,8 @@ from job.learner import Learner
 from job.recipes import Recipe
 
 History = list[dict[str, float]]
-"""One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds."""
+"""One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds, rate (images/s in training),
+learning_rate, ended (seconds since 1970)."""
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Training:
     checkpoint_every: float
     """Seconds of training between two checkpoints within an epoch; after an epoch there is always one."""
     gang: Gang = ALONE
+    observers: Sequence[Callable[[History], None]] = ()
+    """Are told the history so far after each epoch, once its checkpoint is saved; a kill may come before."""
 
     def run(self) -> Progress:
         """Trains to the end, from the newest checkpoint if there is one, and leaves the best epoch's weights in
@@ -127,7 +130,6 @@ class Training:
     def _end_epoch(self, val_loss: float, val_accuracy: float, validation_seconds: float) -> None:
         progress = self.progress
         loss, accuracy = _means(progress.totals)
-        rate = progress.totals[2] / progress.seconds
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise Contradiction(
                 f"epoch {progress.epoch + 1}: the loss is no longer a number; lower --learning-rate"
@@ -136,6 +138,8 @@ class Training:
         row = {
             "epoch": progress.epoch + 1, "loss": loss, "accuracy": accuracy,
             "val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": progress.seconds + validation_seconds,
+            "rate": progress.totals[2] / progress.seconds, "ended": time.time(),
+            "learning_rate": float(self.learner.optimizer.learning_rate),
         }  # fmt: skip
         if self.recipe.improves(row, progress.best):
             progress.best_epoch = progress.epoch
@@ -146,7 +150,9 @@ class Training:
         self._save()
         usual = statistics.median(row["seconds"] for row in progress.history[-5:])
         remaining = usual * (self.epochs - progress.epoch)
-        self.log.say("epoch", **row, epochs=self.epochs, rate=rate, remaining=remaining)
+        self.log.say("epoch", **row, epochs=self.epochs, remaining=remaining)
+        for observer in self.observers:
+            observer(progress.history)
 
 
 def _means(totals: Any) -> tuple[float, float]:

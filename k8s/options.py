@@ -72,6 +72,7 @@ OWNED = {
     "require_gpu": "gpu.count",
     "xla": "training.xla",
     "checkpoint_to": "checkpoint.to",
+    "export": "export",
     "addressing_style": "storage.addressingStyle",
     "storage_timeout": "storage.timeout",
     "log_format": "logFormat",

@@ -15,7 +15,8 @@ from tests.servers import S3Server
 
 ARTIFACTS = [
     "model.keras", "history.png", "history.csv", "metrics.json", "predictions.csv", "report.html", "split.json",
-    "run.json", "log.jsonl", "manifest.json",
+    "run.json", "tensorboard/train/events.out.tfevents.catsdogs",
+    "tensorboard/validation/events.out.tfevents.catsdogs", "log.jsonl", "manifest.json",
 ]  # fmt: skip
 
 

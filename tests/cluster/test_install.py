@@ -25,7 +25,7 @@ def test_install_publishes_a_verified_run(namespace: Namespace, monkeypatch: pyt
     assert log.stderr == ""
     lines = log.stdout.splitlines()
     assert f"run {run.name}" in lines[0]
-    assert "published 9 artifacts" in lines[-1]
+    assert "published 11 artifacts" in lines[-1]
     assert all(line.isprintable() for line in lines)
 
 

@@ -21,6 +21,7 @@ OTHER_RUNS = [
     "training.trainPerClass=999",
     'checkpoint.every="61s"',
     'checkpoint.to="bucket"',
+    'export="onnx"',
     'archive.key="train.zip"',
     'output.prefix="other"',
     'runId="mine"',

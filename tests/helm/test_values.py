@@ -12,6 +12,7 @@ import yaml
 
 from docs import values as documented
 from job.cli import catsdogs as command
+from job.exports import FORMATS
 from job.recipes import RECIPES
 from tests.conftest import Catsdogs
 from tests.helm.chart import CHART, FILES, Helm, environment, pods
@@ -230,6 +231,7 @@ def test_the_schema_and_the_command_agree_on_what_is_allowed() -> None:
         ("checkpoint.every", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", "s", "inf", "nan", ""]),
         ("workerTimeout", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", ""]),
         ("heartbeatTimeout", ["90", "90s", "1.5m", "1h"], ["1d", "-1s", ""]),
+        ("export", ["", *FORMATS, ",".join(FORMATS), "tflite,tflite"], ["onnx,", ",", "onnx tflite", "ONNX", "pb"]),
     ],
 )
 def test_the_schema_and_the_command_agree_on_texts(helm4: Helm, value: str, good: list[str], bad: list[str]) -> None:
@@ -264,6 +266,7 @@ OTHERS = {
     "storage.timeout": "3m",
     "checkpoint.to": "bucket",
     "cronJob.concurrencyPolicy": "Allow",
+    "export": "onnx",
     "extraArgs": ["--seed=1"],
     "gpu.resource": "amd.com/gpu",
     "image.digest": "sha256:" + "0" * 64,
@@ -280,6 +283,8 @@ OTHERS = {
     "volume.size": "7Gi",
     "volume.type": "emptyDir",
     "workerTimeout": "2m",
+    "training.precision": "mixed_bfloat16",
+    "training.recipe": "compact",
 }
 """Values besides the default, where the type alone does not suggest one."""
 
@@ -302,8 +307,7 @@ def another(name: str, default: Any) -> Any:
             return [{"name": "other", "mountPath": "/other"}]
 
 
-# There is no other recipe yet.
-@pytest.mark.parametrize("name", [name for name in documented.leaves(DEFAULTS) if name != "training.recipe"])
+@pytest.mark.parametrize("name", documented.leaves(DEFAULTS))
 def test_every_value_has_an_effect(helm4: Helm, name: str) -> None:
     base = [values for start, values in BASES.items() if name.startswith(start)] or [{}]
     arguments = [f"--set-json={json.dumps({'bucket': 'pets', **base[0]})}"]

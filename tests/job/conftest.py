@@ -49,5 +49,6 @@ def trained(seaweedfs: S3Server, sample_archive: Path, tmp_path_factory: pytest.
     folder = directory / "runs" / "small"
     folder.mkdir(parents=True)
     for name, data in objects(seaweedfs, bucket, "runs/small/").items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return Trained(bucket, archive, f"s3://{bucket}/runs/small", folder, seaweedfs.environment)

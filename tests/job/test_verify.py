@@ -32,7 +32,7 @@ def test_a_sound_run(address: str, trained: Trained, catsdogs: Catsdogs) -> None
     assert {(one["event"], one["name"]) for one in artifacts} == {
         ("artifact", name) for name in ARTIFACTS if name != "manifest.json"
     }
-    assert (last["event"], last["run_id"], last["artifacts"]) == ("verified", "small", 9)
+    assert (last["event"], last["run_id"], last["artifacts"]) == ("verified", "small", 11)
 
 
 @pytest.mark.parametrize("name", [name for name in ARTIFACTS if name != "manifest.json"])
@@ -43,7 +43,7 @@ def test_one_bit_of_any_artifact(name: str, run: Path, catsdogs: Catsdogs) -> No
     process = catsdogs("verify", run)
     assert process.returncode == 65
     assert process.stderr.startswith(f"catsdogs: {run / name}: not what the manifest says")
-    assert process.stdout.count("as the manifest says") == 8
+    assert process.stdout.count("as the manifest says") == 10
 
 
 def test_every_difference_is_named(run: Path, catsdogs: Catsdogs) -> None:

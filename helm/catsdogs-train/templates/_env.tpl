@@ -56,6 +56,10 @@
   value: {{ include "catsdogs-train.text" .checkpoint.every | quote }}
 - name: CATSDOGS_CHECKPOINT_TO
   value: {{ .checkpoint.to | default (ternary "volume" "bucket" (and (eq .volume.type "pvc") $alone)) }}
+{{- with .export }}
+- name: CATSDOGS_EXPORT
+  value: {{ . | quote }}
+{{- end }}
 - name: CATSDOGS_ADDRESSING_STYLE
   value: {{ .storage.addressingStyle }}
 - name: CATSDOGS_STORAGE_TIMEOUT
