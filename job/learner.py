@@ -42,6 +42,12 @@ class Learner:
         self._test = self._compiled(self._test_all, self.model)
         self._sum = tf.function(self._sum_all, input_signature=[tf.TensorSpec((None,), tf.float32)])
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        # A variable, its copies on several devices, or what a schedule has made.
+        return float(tf.convert_to_tensor(self.optimizer.learning_rate).numpy())
+
     def train_step(self, batch: Batch, totals: Any) -> Any:
         """Learns from the batch, of which each of several workers gives its part; returns totals (sum of losses, right
         answers, images) with it added."""

@@ -133,13 +133,13 @@ class Training:
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise Contradiction(
                 f"epoch {progress.epoch + 1}: the loss is no longer a number; lower --learning-rate"
-                f" ({float(self.learner.optimizer.learning_rate):g} now)"
+                f" ({self.learner.learning_rate:g} now)"
             )
         row = {
             "epoch": progress.epoch + 1, "loss": loss, "accuracy": accuracy,
             "val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": progress.seconds + validation_seconds,
             "rate": progress.totals[2] / progress.seconds, "ended": time.time(),
-            "learning_rate": float(self.learner.optimizer.learning_rate),
+            "learning_rate": self.learner.learning_rate,
         }  # fmt: skip
         if self.recipe.improves(row, progress.best):
             progress.best_epoch = progress.epoch

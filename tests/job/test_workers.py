@@ -31,7 +31,7 @@ import numpy as np, tensorflow as tf
 from job.batches import Batch
 from job.learner import Learner
 from job.recipes import RECIPES
-learner = Learner(RECIPES[sys.argv[3]], 46, 1e-4, 3, found)
+learner = Learner(RECIPES[sys.argv[3]], 46, 1e-4, 3, found, 8)
 random = np.random.default_rng(1)
 totals, asked = tf.zeros(3, tf.float64), []
 for step, cut in enumerate((3, 4, 0, 6, 2)):
@@ -151,6 +151,7 @@ def settings(index: int, listed: str, volume: Path, **other: object) -> Settings
         "archive": "a.zip", "output": "runs", "volume": volume, "run_id": None, "recipe_name": "baseline",
         "epochs": None, "batch_size": None, "learning_rate": None, "image_size": None, "seed": 0,
         "train_per_class": 20, "validation_per_class": 6, "test_per_class": 6, "require_gpu": False,
+        "precision": "float32", "xla": False, "export": (),
         "checkpoint_every": 60.0, "checkpoint_to": "volume", "addressing_style": "auto", "storage_timeout": 1.0,
         "workers": len(listed.split(",")), "worker_index": index, "worker_address": listed, "worker_timeout": 30.0,
         "heartbeat_timeout": 5.0,
