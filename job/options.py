@@ -150,7 +150,9 @@ OPTIONS = [
         default=PRECISIONS[0],
         help="What layers compute in; weights and answers are float32 in any case.",
     ),
-    option("--xla", is_flag=True, help="Compile the steps with XLA, on one device; runs are then not equal bit for bit."),
+    option(
+        "--xla", is_flag=True, help="Compile the steps with XLA, on one device; runs are then not equal bit for bit."
+    ),
     option(
         "--checkpoint-every",
         type=Duration(),

@@ -45,7 +45,7 @@ def test_the_learning_rate_rises_and_falls() -> None:
 def test_the_schedule_ends_with_the_last_step() -> None:
     """An epoch's smaller last batch is a step, too."""
     given = dict.fromkeys(Settings.__dataclass_fields__)
-    given |= {"recipe_name": "compact", "train_per_class": 13, "batch_size": 4, "epochs": 3, "export": ()}
+    given |= {"recipe_name": "compact", "train_per_class": 13, "batch_size": 4, "epochs": 3, "export": (), "workers": 1}
     assert Settings.of(**given).steps == 3 * 7
 
 
