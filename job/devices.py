@@ -61,8 +61,8 @@ def start(
         kinds = sorted({tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus})
         name = f"{len(gpus)} GPU(s): {', '.join(kinds)}"
     else:
-        # On a CPU this costs nothing, and the same seed then gives the same weights, bit for bit. XLA refuses to compile
-        # a gradient of max pooling then.
+        # On a CPU this costs nothing, and the same seed then gives the same weights, bit for bit. XLA then
+        # refuses to compile the gradient of max pooling.
         if not xla:
             tf.config.experimental.enable_op_determinism()
         name = "CPU"
