@@ -19,7 +19,7 @@ from job.exports import FORMATS
 from job.interruption import Interruption
 
 LARGEST_DIFFERENCE = 1e-4
-"""Between two probabilities of one image. Another order of float32 additions makes some 1e-7, and no recipe 1e-5."""
+"""Between two probabilities of one image. Another order of float32 additions was seen to make 6e-8 of `baseline`."""
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Images, N×height×width×3 in [0, 1], to N probabilities of a dog."""
