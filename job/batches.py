@@ -211,8 +211,8 @@ class Generator:
         return self._blended(batch, epoch, step) if self.mixup else batch
 
     def _blended(self, batch: Batch, epoch: int, step: int) -> Batch:
-        """Each image with a smaller share of another, or itself, their labels in the same shares. Of several workers each
-        has only its own part to blend."""
+        """Each image with a smaller share of another, or itself, their labels in the same shares. Of several workers
+        each has only its own part to blend."""
         random = np.random.default_rng([self.seed, epoch, step, 1])
         others = random.permutation(len(batch.labels))
         share = random.beta(self.mixup, self.mixup, len(others)).astype(np.float32)
