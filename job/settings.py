@@ -31,13 +31,13 @@ class Settings:
     validation_per_class: int
     test_per_class: int
     require_gpu: bool
-    precision: str
-    xla: bool
     checkpoint_every: float
     checkpoint_to: str
-    export: tuple[str, ...]
     addressing_style: str
     storage_timeout: float
+    precision: str = "float32"
+    xla: bool = False
+    export: tuple[str, ...] = ()
     workers: int = 1
     worker_index: int = 0
     worker_address: str | None = None
