@@ -38,8 +38,8 @@ def at_work(jobs: list[Job]) -> None:
 
 def check(directory: Path, alone: Path) -> None:
     """Each epoch once, and the curve of a single worker that nothing happened to."""
-    published = {path.name: path.read_bytes() for path in (directory / "runs" / RUN_ID).iterdir() if path.is_file()}
-    check_manifest(published)
+    run = directory / "runs" / RUN_ID
+    check_manifest({str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()})
     curves = [list(rows_of((folder / "runs" / RUN_ID / "history.csv").read_bytes())) for folder in (directory, alone)]
     assert [row[0] for row in curves[0]] == [row[0] for row in curves[1]]
     assert np.array(curves[0])[:, [1, 3]] == pytest.approx(np.array(curves[1])[:, [1, 3]], rel=1e-2)
