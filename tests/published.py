@@ -28,6 +28,11 @@ def new_bucket(server: S3Server, archive: Path) -> str:
     return name
 
 
+def files(run: Path) -> dict[str, bytes]:
+    """What `objects` gives, of a run that was published to a folder."""
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
 def objects(server: S3Server, bucket: str, prefix: str) -> dict[str, bytes]:
     client = server.client()
     keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.faults.running import Job, ended, together
-from tests.published import check_manifest
+from tests.published import check_manifest, files
 from tests.workers import HEARTBEAT, RUN_ID, addresses, arguments, rows_of, started, worker
 
 INTERRUPTED = 75
@@ -38,8 +38,7 @@ def at_work(jobs: list[Job]) -> None:
 
 def check(directory: Path, alone: Path) -> None:
     """Each epoch once, and the curve of a single worker that nothing happened to."""
-    run = directory / "runs" / RUN_ID
-    check_manifest({str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()})
+    check_manifest(files(directory / "runs" / RUN_ID))
     curves = [list(rows_of((folder / "runs" / RUN_ID / "history.csv").read_bytes())) for folder in (directory, alone)]
     assert [row[0] for row in curves[0]] == [row[0] for row in curves[1]]
     assert np.array(curves[0])[:, [1, 3]] == pytest.approx(np.array(curves[1])[:, [1, 3]], rel=1e-2)

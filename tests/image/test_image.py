@@ -13,7 +13,7 @@ import pytest
 from job import __version__
 from tests.conftest import REPOSITORY
 from tests.image.engine import Engine, NoEngine, base_image, engine
-from tests.published import check_manifest, new_bucket, objects
+from tests.published import check_manifest, files, new_bucket, objects
 from tests.servers import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -174,7 +174,7 @@ def test_local_folder_as_the_user_who_owns_it(docker: Engine, sample_archive: Pa
     )  # fmt: skip
     assert (process.returncode, process.stderr) == (0, "")
     [run] = (tmp_path / "runs").iterdir()
-    check_manifest({path.name: path.read_bytes() for path in run.iterdir()})
+    check_manifest(files(run))
     assert run.stat().st_uid == 123456
 
 
