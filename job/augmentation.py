@@ -16,12 +16,11 @@ DRAWS = 10
 @functools.cache
 def _libraries() -> tuple[Any, Any]:
     # Imported when first used: the command line knows the recipes, and answers --help without waiting for these.
-    import cv2
     import numpy as np
 
-    # The generators' threads are enough.
-    cv2.setNumThreads(1)
-    return cv2, np
+    from job.images import opencv
+
+    return opencv(), np
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ One decoder checks the images when the split is built and reads them when the mo
 what passed the check also trains.
 """
 
+import functools
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,16 +69,22 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8
 
 
 def _resized(picture: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
-    # Imported when first used: whoever only checks images does not wait for it.
-    import cv2
-
-    # The generators' threads are enough.
-    cv2.setNumThreads(1)
+    cv2 = opencv()
     whole = (max(1, picture.width // width), max(1, picture.height // height))
     if whole != (1, 1):
         picture = picture.reduce(whole)
     # A seventh of the time of Pillow's, which weighs neighbours anew for any size.
     return np.asarray(cv2.resize(np.asarray(picture), (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+@functools.cache
+def opencv() -> Any:
+    """The module, imported when first used: whoever only checks images does not wait for it."""
+    import cv2
+
+    # The generators' threads are enough.
+    cv2.setNumThreads(1)
+    return cv2
 
 
 def _rgb(image: Image.Image) -> Image.Image:
