@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -162,21 +162,35 @@ def fetch(
     """Reads the members' bytes, each checked by its CRC-32, and yields what `handle` made of them.
 
     Neighbours are read in one range, ranges in parallel. `handle` runs in a worker thread; what it
-    raises ends the fetching. The order is that of arrival.
+    raises ends the fetching. The order is that of arrival. However it ends, no `handle` runs any more then:
+    the caller may remove what they made.
     """
     waiting = deque(ranges(members))
+    handling, ended = threading.Semaphore(WORKERS), threading.Event()
+
+    def handle_until_the_end(member: Member, data: bytes) -> Result:
+        with handling:
+            if ended.is_set():
+                raise CancelledError
+            return handle(member, data)
+
     pool = ThreadPoolExecutor(WORKERS, "fetch")
     try:
         running: set[Future[list[tuple[Member, Result | Broken]]]] = set()
         while waiting or running:
             while waiting and len(running) < 2 * WORKERS:
-                running.add(pool.submit(_fetch_range, source, waiting.popleft(), handle))
+                running.add(pool.submit(_fetch_range, source, waiting.popleft(), handle_until_the_end))
             done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             interruption.check()
             for future in done:
                 yield from future.result()
     finally:
+        # Waits for what `handle` has begun, which is short, and not for the storage to answer.
         pool.shutdown(wait=False, cancel_futures=True)
+        ended.set()
+        for _ in range(WORKERS):
+            handling.acquire()
+        handling.release(WORKERS)
 
 
 def ranges(members: Iterable[Member]) -> list[list[Member]]:

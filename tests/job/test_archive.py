@@ -3,6 +3,8 @@ import io
 import itertools
 import os
 import random
+import threading
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -21,7 +23,7 @@ from job.errors import BadData, Interrupted, NotFound, VolumeFailed
 from job.events import Log
 from job.interruption import Interruption
 from job.stores import Folder
-from job.zips import MOST_AT_ONCE, MOST_GAP, Broken, Member, fetch, ranges
+from job.zips import MOST_AT_ONCE, MOST_GAP, WORKERS, Broken, Member, fetch, ranges
 from tests.servers import S3Server
 
 Image = tuple[str, int]
@@ -520,6 +522,30 @@ def test_what_the_handler_raises_ends_the_fetching(tmp_path: Path) -> None:
     archive = open_archive(written(tmp_path / "a.zip", zipped(KAGGLE)))
     with pytest.raises(VolumeFailed):
         list(fetch(archive.zip, archive.images.values(), full, Interruption()))
+
+
+def test_no_handler_runs_once_the_fetching_has_ended(tmp_path: Path) -> None:
+    """Or it would write into a folder that the caller removes."""
+    apart = {f"train/{label}.{n}.jpg": os.urandom(2 * MOST_GAP) for label in ("cat", "dog") for n in range(WORKERS)}
+    archive = open_archive(written(tmp_path / "a.zip", zipped(apart)))
+    others = [member for member in archive.images.values() if member.number % 2]
+    running = threading.Event()
+    handled = []
+
+    def handle(member: Member, _: bytes) -> None:
+        if member == others[0]:
+            running.wait(10)
+            raise VolumeFailed("the volume is full")
+        running.set()
+        time.sleep(0.1)
+        handled.append(member)
+
+    with pytest.raises(VolumeFailed):
+        list(fetch(archive.zip, others, handle, Interruption()))
+    before = list(handled)
+    assert before, "those that had begun were waited for"
+    time.sleep(0.3)
+    assert handled == before
 
 
 LENGTHS = st.integers(1, MOST_AT_ONCE // 2) | st.integers(1, 2 * MOST_AT_ONCE)
