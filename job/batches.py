@@ -38,13 +38,18 @@ class Batch(NamedTuple):
     """N; the index of the class in alphabetical order: 0 cats, 1 dogs. Between them for a blend of both."""
 
 
-def as_input(pixels: NDArray[np.uint8], into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """What a model is shown, in training and ever after: values in [0, 1], in a new array or in `into`."""
-    scaled = np.empty(pixels.shape, np.float32) if into is None else into
+def as_input(
+    pixels: NDArray[np.uint8], into: NDArray[np.float32] | None = None, chosen: NDArray[np.intp] | None = None
+) -> NDArray[np.float32]:
+    """What a model is shown, in training and ever after: values in [0, 1] of all images, or of those at the indices
+    `chosen`, in a new array or in `into`."""
+    count = len(pixels) if chosen is None else len(chosen)
+    scaled = np.empty((count, *pixels.shape[1:]), np.float32) if into is None else into
     # A few images at a time, and in two steps, stay in the processor's cache: a third less time than all at once.
-    for start in range(0, len(pixels), 4):
-        part = scaled[start : start + 4]
-        part[...] = pixels[start : start + 4]
+    for start in range(0, count, 4):
+        few = slice(start, start + 4)
+        part = scaled[few]
+        part[...] = pixels[few if chosen is None else chosen[few]]
         part *= np.float32(1 / 255)
     return scaled
 
@@ -114,29 +119,43 @@ class Pixels:
             self._pixels: NDArray[np.uint8] = np.empty(shape, np.uint8)
         else:
             with volume.failures(scratch), volume.unnamed_file(scratch, size) as file:
-                self._pixels = np.memmap(file, np.uint8, "r+", shape=shape)
+                self._pixels = np.asarray(np.memmap(file, np.uint8, "r+", shape=shape))
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """The images at these indices: a new array N×height×width×3. Raises VolumeFailed."""
+    def having(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """All images, N×height×width×3, of which those at these indices are decoded. Raises VolumeFailed."""
         for index in indices[~self._have[indices]]:
             # Where an epoch ends, a batch of the next one may ask for the same image at the same time.
             with self._locks[index % len(self._locks)]:
                 if self._have[index]:
                     continue
                 with volume.failures(self.paths[index]):
-                    data = self.paths[index].read_bytes()
+                    data = _contents(self.paths[index])
                 try:
-                    self._pixels[index] = decode(data, self.size)
+                    decode(data, self.size, self._pixels[index])
                 except NotAPicture as reason:
                     raise VolumeFailed(
                         f"{self.paths[index]}: damaged since it was checked ({reason}); run again"
                     ) from None
                 # Only now, so that no other thread takes half an image for a whole one.
                 self._have[index] = True
-        return self._pixels[indices]
+        return self._pixels
+
+
+def _contents(path: Path) -> bytes:
+    """The file's bytes, in half of Path.read_bytes' system calls: at each of them a thread lets others have the
+    interpreter, and may then wait for it. Raises OSError."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(file).st_size
+        data = os.read(file, size)
+        while len(data) < size and (more := os.read(file, size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(file)
 
 
 @dataclass(frozen=True)
@@ -200,14 +219,15 @@ class Generator:
         if self.places is not None:
             indices = indices[self.places[indices] >= 0]
         held = indices if self.places is None else self.places[indices]
-        images = self.pixels.take(held)
+        pixels, chosen = self.pixels.having(held), held
         if self.augmentation is not None:
-            given = images
-            size = self.augmentation.scaled(given.shape[1])
-            images = given if size == given.shape[1] else np.empty((len(given), size, size, 3), np.uint8)
-            for place, index in enumerate(indices):
-                images[place] = self.augmentation.applied(given[place], self.seed, epoch, int(index))
-        batch = Batch(as_input(images, self.buffers.lend(images.shape)), self.labels[held])
+            size = self.augmentation.scaled(pixels.shape[1])
+            distorted = np.empty((len(held), size, size, 3), np.uint8)
+            for image, place, index in zip(distorted, held, indices, strict=True):
+                image[...] = self.augmentation.applied(pixels[place], self.seed, epoch, int(index))
+            pixels, chosen = distorted, np.arange(len(held))
+        into = self.buffers.lend((len(held), *pixels.shape[1:]))
+        batch = Batch(as_input(pixels, into, chosen), self.labels[held])
         return self._blended(batch, epoch, step) if self.mixup else batch
 
     def _blended(self, batch: Batch, epoch: int, step: int) -> Batch:
@@ -226,12 +246,13 @@ class Generator:
 
     def batches(self, epoch: int = 0, step: int = 0) -> Generating[Batch, None, None]:
         """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""
-        pool = ThreadPoolExecutor(cores(), "batches")
+        threads = cores()  # reads files: where that is done for each batch, a thread at work has the interpreter next
+        pool = ThreadPoolExecutor(threads, "batches")
         ahead: deque[Future[Batch]] = deque()
         try:
             for upcoming in self._upcoming(epoch, step):
                 ahead.append(pool.submit(self.batch, *upcoming))
-                if len(ahead) > cores():
+                if len(ahead) > threads:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

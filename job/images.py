@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -38,15 +39,58 @@ class NotAPicture(Exception):
     """The bytes do not decode to a picture; the text is the reason."""
 
 
-def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def decode(
+    data: bytes, size: tuple[int, int] | None = None, into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """The picture as uint8 RGB, height×width×3, turned as its EXIF orientation says.
 
     With `size` (height, width) it is resized, its proportions not kept, as in the book: means over whole pixels
-    until it is less than twice as large, and from there on bilinear, so that no pixel is passed over. Without, it is
-    decoded in full. Raises NotAPicture.
+    until it is less than twice as large, and from there on bilinear, so that no pixel is passed over; the pixels are
+    put `into` an array of that size if one is given. Without `size` it is decoded in full. Raises NotAPicture.
     """
     if not data:
         raise NotAPicture("empty file")
+    pixels = _plain_jpeg(data, size)
+    if pixels is None:
+        pixels = _any_picture(data, size)
+    return pixels if size is None else _resized(pixels, *size, into)
+
+
+def _plain_jpeg(data: bytes, size: tuple[int, int] | None) -> NDArray[np.uint8] | None:
+    """The pixels that Pillow would make of it, in less than half the time; None if it is anything but a sound JPEG
+    that stands upright.
+
+    Pillow has much more to do in Python, where one thread waits for the other.
+    """
+    if not _stands_upright(data):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in ("YCbCr", "RGB", "Gray") or height * width > MAX_PIXELS:
+            return None
+        least = 1 if size is None else max(1, min(height // size[0], width // size[1]))
+        part = max(part for part in (1, 2, 4, 8) if part <= least)
+        found: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=-(-height // part), min_width=-(-width // part)
+        )
+    except ValueError:
+        # Of what it calls an error Pillow forgives some, and names the others.
+        return None
+    return found
+
+
+def _stands_upright(data: bytes) -> bool:
+    """Whether it is a JPEG without EXIF data or XMP, which may say that it is turned."""
+    if data[:3] != b"\xff\xd8\xff":
+        return False
+    place, app1, scan = 2, b"\xff\xe1", b"\xff\xda"
+    while (marker := data[place : place + 2]) not in (app1, scan) and marker[:1] == b"\xff":
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return marker == scan
+
+
+def _any_picture(data: bytes, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Upright, and not much larger than `size` where it can be decoded so. Raises NotAPicture."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -63,18 +107,16 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8
     except Exception as error:
         # No list of kinds: on damaged files Pillow raises anything, down to AssertionError and struct.error.
         raise NotAPicture(str(error) or type(error).__name__) from None
-    if turn is not None:
-        picture = picture.transpose(turn)
-    return np.asarray(picture) if size is None else _resized(picture, *size)
+    return np.asarray(picture if turn is None else picture.transpose(turn))
 
 
-def _resized(picture: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+def _resized(pixels: NDArray[np.uint8], height: int, width: int, into: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
     cv2 = opencv()
-    whole = (max(1, picture.width // width), max(1, picture.height // height))
+    whole = (max(1, pixels.shape[1] // width), max(1, pixels.shape[0] // height))
     if whole != (1, 1):
-        picture = picture.reduce(whole)
+        pixels = np.asarray(Image.fromarray(pixels).reduce(whole))
     # A seventh of the time of Pillow's, which weighs neighbours anew for any size.
-    return np.asarray(cv2.resize(np.asarray(picture), (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(cv2.resize(pixels, (width, height), into, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 @functools.cache

@@ -93,7 +93,7 @@ RECIPES = {
         Recipe(
             name="compact",
             summary="a lean residual net made for a CPU, with mixup and a cosine schedule",
-            epochs=80,
+            epochs=240,
             batch_size=50,
             learning_rate=0.1,
             image_size=96,

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,11 +148,11 @@ def test_each_image_is_decoded_once_a_run(
 ) -> None:
     decoded: list[bytes] = []
 
-    def decode(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def decode(data: bytes, *options: Any) -> NDArray[np.uint8]:
         decoded.append(data)
         # Long enough for a batch of the next epoch to ask for the same image meanwhile.
         time.sleep(0.002)
-        return images.decode(data, size)
+        return images.decode(data, *options)
 
     monkeypatch.setattr(batches, "decode", decode)
     monkeypatch.setattr(batches, "cores", lambda: 4)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -193,6 +194,57 @@ def test_a_large_jpeg_has_the_exact_size_however_coarsely_it_was_decoded(size: t
     pixels = decode(jpeg(quadrants(1601, 1203)), size)
     assert pixels.shape == (*size, 3)
     check_quadrants(pixels)
+
+
+@given(
+    st.sampled_from([0, 1, 2]), st.integers(1, 95), st.booleans(), st.booleans(), st.integers(1, 90),
+    st.integers(1, 90), st.sampled_from([None, (9, 9), (10, 31)]), st.integers(0, 1000),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_a_sound_jpeg_has_the_pixels_that_pillow_gives_it(
+    subsampling: int, quality: int, progressive: bool, gray: bool, width: int, height: int,
+    size: tuple[int, int] | None, seed: int,
+) -> None:  # fmt: skip
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    picture = Image.fromarray(noise).resize((width, height)).convert("L" if gray else "RGB")
+    data = file_of(picture, "JPEG", quality=quality, progressive=progressive, subsampling=subsampling)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simplejpeg, "decode_jpeg", refusing)
+        expected = decode(data, size)
+    assert (decode(data, size) == expected).all()
+
+
+def test_only_what_may_be_turned_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_simplejpeg = []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        by_simplejpeg.append(True)
+        return decode_jpeg(*arguments, **options)
+
+    decode_jpeg = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", watched)
+    profile = bytes(range(256)) * 300 + b"\xff\xda"  # fills two segments, and looks like a scan
+    decode(jpeg(icc_profile=profile))
+    assert len(by_simplejpeg) == 1
+    check_quadrants(decode(jpeg(quadrants().transpose(Image.Transpose.ROTATE_90), exif=orientation(6))))
+    late = jpeg(quadrants().transpose(Image.Transpose.ROTATE_90), icc_profile=profile)
+    app1 = jpeg(exif=orientation(6))
+    start = app1.index(b"\xff\xe1")
+    segment = app1[start : start + 2 + int.from_bytes(app1[start + 2 : start + 4])]
+    tables = late.index(b"\xff\xdb")
+    check_quadrants(decode(late[:tables] + segment + late[tables:]))
+    assert len(by_simplejpeg) == 1
+
+
+def refusing(*_: Any, **__: Any) -> NDArray[np.uint8]:
+    raise ValueError
+
+
+def test_a_picture_is_put_into_the_array_given() -> None:
+    pixels = np.zeros((2, 13, 19, 3), np.uint8)
+    decode(jpeg(), (13, 19), pixels[1])
+    assert (pixels[0] == 0).all()
+    check_quadrants(pixels[1])
 
 
 def test_a_resized_pixel_is_the_mean_of_what_it_covers() -> None:
