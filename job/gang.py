@@ -7,6 +7,7 @@ settings to compare, what was fetched, checkpoints, predictions. A worker alone 
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -20,6 +21,9 @@ from job.links import Link, packed, unpacked
 
 HELLO, WAITING, REFUSED, START, BEAT, DATA, LEAVING, ENDED, DONE = (bytes([kind]) for kind in b"hwrsbdlef")
 MOST_BETWEEN_BEATS = 5.0
+LONGEST_STEPS = 2
+"""So many times as long as the longest step so far, which built the graph, another may take beyond a heartbeat's
+limit."""
 FAREWELL_SECONDS = 5.0
 
 
@@ -33,6 +37,8 @@ class Gang:
         self._inbox: dict[int, SimpleQueue[bytes]] = {peer: SimpleQueue() for peer in self._links}
         self._done = threading.Event()
         self._needed = True
+        self._longest_step = 0.0
+        self._step_ended, self._step_due = 0.0, math.inf
         self._ending = threading.Lock()
         # While TensorFlow is imported, 2 leads elsewhere.
         self._stderr = os.dup(2) if self._links else 2
@@ -109,8 +115,13 @@ class Gang:
                 self._interruption.check()
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Within it a failure of TensorFlow's collectives is a lost worker. Raises Interrupted."""
+    def watched(self, first_step: float) -> Iterator[None]:
+        """Within it a failure of TensorFlow's collectives is a lost worker. Raises Interrupted.
+
+        So is a step that is not over in time, or one of the first that takes longer than so many seconds: a worker that
+        hangs in one thread goes on with its heartbeats, and of a cut between two others worker 0 hears nothing.
+        """
+        self._step_ended, self._step_due = time.monotonic(), time.monotonic() + first_step
         try:
             yield
         except Exception as error:
@@ -123,6 +134,14 @@ class Gang:
                 raise
             reason = " ".join(str(error).split())[:200]
             raise Interrupted(f"the workers lost each other ({reason}); {_ADVICE}") from None
+        finally:
+            self._step_due = math.inf
+
+    def advanced(self) -> None:
+        """A step is over, which no worker can take alone."""
+        now = time.monotonic()
+        self._longest_step = max(self._longest_step, now - self._step_ended)
+        self._step_ended, self._step_due = now, now + self.heartbeat + LONGEST_STEPS * self._longest_step
 
     def _next(self, peer: int) -> bytes:
         while True:
@@ -141,6 +160,9 @@ class Gang:
             for link in self._links.values():
                 link.beat(BEAT)
             time.sleep(min(self.heartbeat / 4, MOST_BETWEEN_BEATS))
+            if time.monotonic() > self._step_due:
+                took = time.monotonic() - self._step_ended
+                self._end(f"no step ended for {took:.0f} s: a worker hangs, or two are cut off from each other")
 
     def _listen(self, peer: int, link: Link) -> None:
         try:

@@ -215,7 +215,7 @@ class Run:
             image_size=self.settings.image_size,
             batch_size=self.settings.batch_size,
         )
-        with self.gang.watched():
+        with self.gang.watched(settings.worker_timeout):
             progress = self._fit(learner, prepared)
         return self._write_artifacts(learner, prepared, progress, about)
 

@@ -94,9 +94,7 @@ class Training:
             totals = self.learner.train_step(next(batches), totals)
             progress.step += 1
             now = time.monotonic()
-            due, stop = self.learner.agreed(
-                now - saved >= self.checkpoint_every, self.interruption.signal_name is not None
-            )
+            due, stop = self._agreed(now - saved >= self.checkpoint_every, self.interruption.signal_name is not None)
             if stop or due or progress.step == steps:
                 progress.totals, progress.seconds = totals.numpy().tolist(), now - began
             if stop:
@@ -111,13 +109,19 @@ class Training:
                     loss=loss, accuracy=accuracy, rate=float(totals[2]) / (now - began),
                 )  # fmt: skip
 
+    def _agreed(self, *wishes: bool) -> list[bool]:
+        """Which of the wishes any worker has after this step, once all have taken it."""
+        answers = self.learner.agreed(*wishes)
+        self.gang.advanced()
+        return answers
+
     def _validate(self) -> tuple[float, float, float]:
         """Loss, accuracy, and the seconds it took."""
         began = time.monotonic()
         totals = tf.zeros(3, tf.float64)
         for done, batch in enumerate(self.validation.batches(), 1):
             totals = self.learner.test_step(batch, totals)
-            [stop] = self.learner.agreed(self.interruption.signal_name is not None)
+            [stop] = self._agreed(self.interruption.signal_name is not None)
             if stop:
                 self._stop()
             if self.log.due():

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
@@ -112,55 +111,81 @@ def test_checkpoint_from_the_bucket_for_all(sample_archive: Path, alone: Path, t
     check(tmp_path, alone)
 
 
-@pytest.fixture
-def namespaces() -> Iterator[list[str]]:
-    """Two network namespaces with a cable between them, 10.98.0.1 and 10.98.0.2. Needs root."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("needs root, and Debian's package iproute2")
-    names = [f"catsdogs-{os.getpid()}-{index}" for index in range(2)]
+class Network:
+    """Hosts of their own, network namespaces on one switch: 10.98.0.1 and so on. Needs root."""
 
-    def ip(*words: str) -> None:
-        subprocess.run(["ip", *words], check=True, capture_output=True)
+    def __init__(self, size: int):
+        self.names = [f"catsdogs-{os.getpid()}-{index}" for index in range(size)]
+        self.switch = f"catsdogs-{os.getpid()}-switch"
 
-    try:
-        for name in names:
-            ip("netns", "add", name)
-        ip("-n", names[0], "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", names[1])
-        for index, name in enumerate(names):
-            ip("-n", name, "address", "add", f"10.98.0.{index + 1}/24", "dev", "cable")
+    def __enter__(self) -> "Network":
+        for name in (self.switch, *self.names):
+            _ip("netns", "add", name)
+        _ip("-n", self.switch, "link", "add", "switch", "up", "type", "bridge")
+        for index, name in enumerate(self.names):
+            far = f"port{index}"
+            _ip("-n", name, "link", "add", "cable", "type", "veth", "peer", "name", far, "netns", self.switch)
+            _ip("-n", self.switch, "link", "set", far, "up", "master", "switch")
+            _ip("-n", name, "address", "add", f"{self.address(index)}/24", "dev", "cable")
             for device in ("lo", "cable"):
-                ip("-n", name, "link", "set", device, "up")
-        yield names
-    finally:
-        for name in names:
+                _ip("-n", name, "link", "set", device, "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in (self.switch, *self.names):
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+    def address(self, index: int) -> str:
+        return f"10.98.0.{index + 1}"
+
+    def cut(self, one: int, other: int) -> None:
+        """What these two send each other is lost, and neither is told so."""
+        for here, there in ((one, other), (other, one)):
+            nobody = ("lladdr", "02:00:00:00:00:99", "dev", "cable", "nud", "permanent")
+            _ip("-n", self.names[here], "neighbour", "replace", self.address(there), *nobody)
+
+    def mend(self, one: int, other: int) -> None:
+        for here, there in ((one, other), (other, one)):
+            _ip("-n", self.names[here], "neighbour", "delete", self.address(there), "dev", "cable")
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 @pytest.mark.slow
-def test_worker_that_is_cut_off(namespaces: list[str], sample_archive: Path, alone: Path, tmp_path: Path) -> None:
-    """Nothing passes between the two any more, and neither is told so."""
-    listed = "10.98.0.1:2222,10.98.0.2:2222"
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root, and Debian's package iproute2")
+@pytest.mark.parametrize(("size", "cut"), [(2, (0, 1)), (3, (1, 2))])
+def test_workers_that_are_cut_off(
+    size: int, cut: tuple[int, int], sample_archive: Path, alone: Path, tmp_path: Path
+) -> None:
+    """Nothing passes between two of them any more."""
+    with Network(size) as network:
+        listed = ",".join(f"{network.address(index)}:2222" for index in range(size))
 
-    def both() -> list[Job]:
-        own = ("--workers=2", f"--worker-address={listed}", EPOCHS)
-        return [
-            Job(
-                *arguments(tmp_path, sample_archive, *own, f"--worker-index={index}"), env={}, directory=tmp_path,
-                through=("ip", "netns", "exec", name),
-            )
-            for index, name in enumerate(namespaces)
-        ]  # fmt: skip
+        def all_of_them() -> list[Job]:
+            own = (f"--workers={size}", f"--worker-address={listed}", EPOCHS)
+            return [
+                Job(
+                    *arguments(tmp_path, sample_archive, *own, f"--worker-index={index}"), env={}, directory=tmp_path,
+                    through=("ip", "netns", "exec", name),
+                )
+                for index, name in enumerate(network.names)
+            ]  # fmt: skip
 
-    with together(both()) as jobs:
-        at_work(jobs)
-        cable = ["ip", "-n", namespaces[1], "link", "set", "cable"]
-        subprocess.run([*cable, "down"], check=True)
-        assert [job.wait(HEARTBEAT + MARGIN) for job in jobs] == [INTERRUPTED] * 2
-        for index, job in enumerate(jobs):
-            assert f"worker {1 - index} is lost: nothing heard for {HEARTBEAT} s" in job.said()
-    subprocess.run([*cable, "up"], check=True)
-    with together(both()) as jobs:
-        assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
+        with together(all_of_them()) as jobs:
+            at_work(jobs)
+            network.cut(*cut)
+            # What the longest step, the first one, took comes on top of it twice.
+            assert [job.wait(HEARTBEAT + 4 * MARGIN) for job in jobs] == [INTERRUPTED] * size
+            for index, job in enumerate(jobs):
+                expected = (
+                    f"worker {1 - index} is lost: nothing heard for {HEARTBEAT} s" if size == 2 else "no step ended"
+                )
+                assert expected in job.said()
+        network.mend(*cut)
+        with together(all_of_them()) as jobs:
+            assert [job.wait() for job in jobs] == [0] * size, [job.stderr for job in jobs]
     check(tmp_path, alone)
 
 
