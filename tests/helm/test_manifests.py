@@ -411,6 +411,10 @@ def test_kueue_decides_when_the_run_starts(helm4: Helm) -> None:
     job = helm4.template(file("kueue")).job
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
     assert job["spec"]["suspend"] is True
+    several = helm4.template(file("kueue"), "--set=workers=2").job
+    assert several["metadata"]["labels"] == job["metadata"]["labels"]
+    wanted = {"suspend": True, "completionMode": "Indexed", "completions": 2, "parallelism": 2}
+    assert wanted.items() <= several["spec"].items(), "it is admitted whole, or not at all"
     cron = helm4.template(file("kueue-cron")).one("CronJob")["spec"]
     assert cron["suspend"] is True
     assert cron["jobTemplate"]["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
