@@ -1,0 +1,187 @@
+"""A run as MLflow shows it, where MLFLOW_TRACKING_URI is set. Whatever MLflow does, the run goes on.
+
+Server, credentials and experiment come from MLflow's own variables: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME,
+MLFLOW_EXPERIMENT_NAME and so on. A thread of its own does all that may wait.
+"""
+
+import csv
+import importlib.util
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from job.errors import Contradiction, masked
+from job.events import Log
+from job.interruption import Interruption
+
+if TYPE_CHECKING:  # settings imports this
+    from job.settings import Settings
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+TAG = "catsdogs.result"
+"""The MLflow run's tag with the address under which the run is published."""
+METRICS = ("accuracy", "val_loss", "val_accuracy", "seconds", "loss")
+"""Columns of history.csv. An epoch counts as logged if its loss is: a file store takes one after the other."""
+PATIENCE = 60.0
+"""Seconds that a trained run waits for MLflow at most, before it is published."""
+USUAL = {
+    # MLflow's own patience is many minutes a request; here a later epoch makes good what one misses.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    # It would tell its makers of every use.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # At the end it would print the server's address, with the password that may be in it.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Where the user does not say otherwise."""
+
+History = Sequence[Mapping[str, float]]
+
+
+def check_installed() -> None:
+    """Raises Contradiction if MLflow is wanted and not installed; imports nothing.
+
+    Who set the variable finds it out now, and not after hours of a training that was logged nowhere.
+    """
+    if os.environ.get(VARIABLE) and importlib.util.find_spec("mlflow") is None:
+        raise Contradiction(f"{VARIABLE} is set, but mlflow is not installed; pip install 'catsdogs-train[mlflow]'")
+
+
+class Tracker:
+    """Logs one run, from one process; does nothing where MLflow is not wanted.
+
+    It goes on with the MLflow run that has this run's TAG and the same losses, whichever process began it. Figures are
+    those that stand in artifacts, so that a run which was stopped leaves the same record as any other.
+    """
+
+    def __init__(self, settings: "Settings", log: Log):
+        self.settings, self.log = settings, log
+        self.uri = os.environ.get(VARIABLE, "").rstrip("/")
+        self.shown = masked(re.sub("(?<=://).*@", "***@", self.uri))
+        """Without credentials, whatever characters are in them."""
+        self._pool = ThreadPoolExecutor(1, "mlflow")
+        self._pending: Future[None] | None = None
+        self._run: str | None = None
+        self._logged: set[int] = set()
+        """The epochs that the MLflow run has."""
+        self._failing = False
+
+    def write(self, history: History) -> None:
+        """Logs the epochs that are not logged yet, soon. Does not wait; what fails comes with the next ones."""
+        if self.uri:
+            self._submit(list(history), {})
+
+    def finish(self, artifacts: Mapping[str, Path], interruption: Interruption) -> None:
+        """Logs what is missing of a trained run, its final figures and its artifacts (name → file).
+
+        Takes PATIENCE seconds at most. Raises Interrupted.
+        """
+        if not self.uri:
+            return
+        with artifacts["history.csv"].open(newline="") as file:
+            history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        task, deadline = self._submit(history, artifacts), time.monotonic() + PATIENCE
+        while not task.done() and time.monotonic() < deadline:
+            wait([task], timeout=0.1)
+            interruption.check()
+        if not task.done():
+            self._say_failing(TimeoutError(f"not done in {PATIENCE:.0f} s"))
+        elif task.exception() is None:
+            self.log.say("tracked", uri=self.shown, epochs=len(history), artifacts=len(artifacts))
+
+    def _submit(self, history: History, artifacts: Mapping[str, Path]) -> Future[None]:
+        if self._pending is not None:
+            self._pending.cancel()  # this one does all that it would have done
+        self._pending = self._pool.submit(self._log, history, artifacts)
+        return self._pending
+
+    def _log(self, history: History, artifacts: Mapping[str, Path]) -> None:
+        try:
+            client = _client()
+            self._run = self._run or self._open(client, history)
+            self._log_epochs(client, self._run, history)
+            if artifacts:
+                _complete(client, self._run, artifacts)
+            self._failing = False
+        except Exception as error:
+            # No list of kinds: MLflow passes on those of every store that it can have. No training ends of them.
+            self._say_failing(error)
+            raise
+
+    def _say_failing(self, error: Exception) -> None:
+        """Once for each time that the server is away, not for each epoch."""
+        if not self._failing:
+            reason = masked(" ".join(str(error).replace(self.uri, self.shown).split()))
+            self.log.say("untracked", uri=self.shown, reason=reason[:300] or type(error).__name__)
+        self._failing = True
+
+    def _open(self, client: Any, history: History) -> str:
+        """The MLflow run that is this one's, made if there is none yet; takes note of the epochs that it has."""
+        from mlflow.entities import Param
+
+        settings = self.settings
+        result = settings.result if "://" in settings.result else str(Path(settings.result).absolute())
+        experiment = _experiment(client)
+        for found in client.search_runs([experiment], f'tags.`{TAG}` = "{result}"'):
+            run = found.info.run_id
+            losses = {metric.step: metric.value for metric in client.get_metric_history(run, "loss")}
+            if all(losses.get(int(row["epoch"]), row["loss"]) == row["loss"] for row in history):
+                break
+        else:
+            run, losses = client.create_run(experiment, tags={TAG: result}, run_name=settings.run_id).info.run_id, {}
+        # The same values again are no error.
+        client.log_batch(run, params=[Param(name, str(value)) for name, value in settings.model_settings().items()])
+        self._logged = set(losses)
+        self.log.say("tracking", uri=self.shown, run=run, epochs=len(losses))
+        return str(run)
+
+    def _log_epochs(self, client: Any, run: str, history: History) -> None:
+        from mlflow.entities import Metric
+
+        for row in history:
+            epoch = int(row["epoch"])
+            if epoch not in self._logged:
+                ended = int(1000 * row.get("ended", time.time()))  # history.csv does not say it
+                client.log_batch(run, metrics=[Metric(name, row[name], ended, epoch) for name in METRICS])
+                self._logged.add(epoch)
+
+
+def _complete(client: Any, run: str, artifacts: Mapping[str, Path]) -> None:
+    """Logs what a trained run has besides its epochs; done again it changes nothing."""
+    metrics = json.loads(artifacts["metrics.json"].read_bytes())
+    test = {f"test_{name}": metrics["test"][name] for name in ("accuracy", "loss")}
+    there = client.get_run(run).data.metrics
+    for name, value in {"best_epoch": metrics["best_epoch"], **test}.items():
+        if there.get(name) != value:
+            client.log_metric(run, name, value)
+    for name, path in artifacts.items():
+        client.log_artifact(run, str(path), name.rpartition("/")[0] or None)
+    client.set_terminated(run)
+
+
+def _client() -> Any:
+    """Cheap: it holds nothing but the address. The first import takes seconds."""
+    for name, value in USUAL.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    # What they warn of is said as an event, or is of no matter.
+    for name in ("mlflow", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient()
+
+
+def _experiment(client: Any) -> str:
+    """Its id: the one that MLflow's variables name, or else that of `catsdogs`, made if there is none."""
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return given
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "catsdogs"
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name))
