@@ -42,6 +42,9 @@ USUAL = {
 }
 """Where the user does not say otherwise."""
 
+AMBIGUOUS = re.compile("https?://[^@]*[@/?#].*@")
+"""Credentials of which a part would be taken for the host, and be said."""
+
 History = Sequence[Mapping[str, float]]
 
 
@@ -65,9 +68,8 @@ class Tracker:
         self.settings, self.log = settings, log
         self.uri = os.environ.get(VARIABLE, "").rstrip("/")
         self.shown = masked(re.sub("(?<=://).*@", "***@", self.uri))
-        """Without credentials, whatever characters are in them."""
         self._pool = ThreadPoolExecutor(1, "mlflow")
-        self._pending: Future[None] | None = None
+        self._pending: Future[None] = Future()
         self._run: str | None = None
         self._logged: set[int] = set()
         """The epochs that the MLflow run has."""
@@ -76,7 +78,8 @@ class Tracker:
     def write(self, history: History) -> None:
         """Logs the epochs that are not logged yet, soon. Does not wait; what fails comes with the next ones."""
         if self.uri:
-            self._submit(list(history), {})
+            self._pending.cancel()  # this one does all that it would have done
+            self._pending = self._pool.submit(self._log, list(history), {})
 
     def finish(self, artifacts: Mapping[str, Path], interruption: Interruption) -> None:
         """Logs what is missing of a trained run, its final figures and its artifacts (name → file).
@@ -87,7 +90,8 @@ class Tracker:
             return
         with artifacts["history.csv"].open(newline="") as file:
             history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        task, deadline = self._submit(history, artifacts), time.monotonic() + PATIENCE
+        self._pending.cancel()
+        task, deadline = self._pool.submit(self._log, history, artifacts), time.monotonic() + PATIENCE
         while not task.done() and time.monotonic() < deadline:
             wait([task], timeout=0.1)
             interruption.check()
@@ -96,17 +100,16 @@ class Tracker:
         elif task.exception() is None:
             self.log.say("tracked", uri=self.shown, epochs=len(history), artifacts=len(artifacts))
 
-    def _submit(self, history: History, artifacts: Mapping[str, Path]) -> Future[None]:
-        if self._pending is not None:
-            self._pending.cancel()  # this one does all that it would have done
-        self._pending = self._pool.submit(self._log, history, artifacts)
-        return self._pending
-
     def _log(self, history: History, artifacts: Mapping[str, Path]) -> None:
         try:
-            client = _client()
+            client = self._client()
             self._run = self._run or self._open(client, history)
-            self._log_epochs(client, self._run, history)
+            for row in history:
+                if row["epoch"] not in self._logged:
+                    # history.csv does not say when an epoch ended.
+                    ended = row.get("ended", time.time())
+                    _log_metrics(client, self._run, {name: row[name] for name in METRICS}, ended, int(row["epoch"]))
+                    self._logged.add(int(row["epoch"]))
             if artifacts:
                 _complete(client, self._run, artifacts)
             self._failing = False
@@ -121,6 +124,19 @@ class Tracker:
             reason = masked(" ".join(str(error).replace(self.uri, self.shown).split()))
             self.log.say("untracked", uri=self.shown, reason=reason[:300] or type(error).__name__)
         self._failing = True
+
+    def _client(self) -> Any:
+        """Cheap: it holds nothing but the address. The first import takes seconds."""
+        if AMBIGUOUS.match(self.uri):
+            raise ValueError("what is @, /, ? or # in its password must be percent-encoded")
+        for name, value in USUAL.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        # What they warn of is said as an event, or is of no matter.
+        for name in ("mlflow", "urllib3.connectionpool"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return MlflowClient()
 
     def _open(self, client: Any, history: History) -> str:
         """The MLflow run that is this one's, made if there is none yet; takes note of the epochs that it has."""
@@ -142,41 +158,6 @@ class Tracker:
         self.log.say("tracking", uri=self.shown, run=run, epochs=len(losses))
         return str(run)
 
-    def _log_epochs(self, client: Any, run: str, history: History) -> None:
-        from mlflow.entities import Metric
-
-        for row in history:
-            epoch = int(row["epoch"])
-            if epoch not in self._logged:
-                ended = int(1000 * row.get("ended", time.time()))  # history.csv does not say it
-                client.log_batch(run, metrics=[Metric(name, row[name], ended, epoch) for name in METRICS])
-                self._logged.add(epoch)
-
-
-def _complete(client: Any, run: str, artifacts: Mapping[str, Path]) -> None:
-    """Logs what a trained run has besides its epochs; done again it changes nothing."""
-    metrics = json.loads(artifacts["metrics.json"].read_bytes())
-    test = {f"test_{name}": metrics["test"][name] for name in ("accuracy", "loss")}
-    there = client.get_run(run).data.metrics
-    for name, value in {"best_epoch": metrics["best_epoch"], **test}.items():
-        if there.get(name) != value:
-            client.log_metric(run, name, value)
-    for name, path in artifacts.items():
-        client.log_artifact(run, str(path), name.rpartition("/")[0] or None)
-    client.set_terminated(run)
-
-
-def _client() -> Any:
-    """Cheap: it holds nothing but the address. The first import takes seconds."""
-    for name, value in USUAL.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
-    # What they warn of is said as an event, or is of no matter.
-    for name in ("mlflow", "urllib3.connectionpool"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return MlflowClient()
-
 
 def _experiment(client: Any) -> str:
     """Its id: the one that MLflow's variables name, or else that of `catsdogs`, made if there is none."""
@@ -185,3 +166,20 @@ def _experiment(client: Any) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "catsdogs"
     found = client.get_experiment_by_name(name)
     return str(found.experiment_id if found else client.create_experiment(name))
+
+
+def _complete(client: Any, run: str, artifacts: Mapping[str, Path]) -> None:
+    """Logs what a trained run has besides its epochs. Done again it changes nothing: a point in a metric's history
+    counts once if its time is the same, too."""
+    metrics, written = json.loads(artifacts["metrics.json"].read_bytes()), artifacts["metrics.json"].stat().st_mtime
+    test = {f"test_{name}": metrics["test"][name] for name in ("accuracy", "loss")}
+    _log_metrics(client, run, {"best_epoch": metrics["best_epoch"], **test}, written)
+    for name, path in artifacts.items():
+        client.log_artifact(run, str(path), name.rpartition("/")[0] or None)
+    client.set_terminated(run)
+
+
+def _log_metrics(client: Any, run: str, figures: Mapping[str, float], when: float, step: int = 0) -> None:
+    from mlflow.entities import Metric
+
+    client.log_batch(run, metrics=[Metric(name, value, int(1000 * when), step) for name, value in figures.items()])
