@@ -26,8 +26,10 @@ if TYPE_CHECKING:  # settings imports this
 VARIABLE = "MLFLOW_TRACKING_URI"
 TAG = "catsdogs.result"
 """The MLflow run's tag with the address under which the run is published."""
-METRICS = ("accuracy", "val_loss", "val_accuracy", "seconds", "loss")
-"""Columns of history.csv. An epoch counts as logged if its loss is: a file store takes one after the other."""
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+"""Of each epoch: columns of history.csv."""
+FINAL = ("best_epoch", "test_loss", "test_accuracy")
+"""Of the trained run."""
 PATIENCE = 60.0
 """Seconds that a trained run waits for MLflow at most, before it is published."""
 USUAL = {
@@ -71,8 +73,8 @@ class Tracker:
         self._pool = ThreadPoolExecutor(1, "mlflow")
         self._pending: Future[None] = Future()
         self._run: str | None = None
-        self._logged: set[int] = set()
-        """The epochs that the MLflow run has."""
+        self._logged: set[tuple[str, int]] = set()
+        """What the MLflow run has: metric and step, which is the epoch."""
         self._failing = False
 
     def write(self, history: History) -> None:
@@ -103,20 +105,33 @@ class Tracker:
     def _log(self, history: History, artifacts: Mapping[str, Path]) -> None:
         try:
             client = self._client()
-            self._run = self._run or self._open(client, history)
+            run = self._run = self._run or self._open(client, history)
             for row in history:
-                if row["epoch"] not in self._logged:
-                    # history.csv does not say when an epoch ended.
-                    ended = row.get("ended", time.time())
-                    _log_metrics(client, self._run, {name: row[name] for name in METRICS}, ended, int(row["epoch"]))
-                    self._logged.add(int(row["epoch"]))
+                # history.csv does not say when an epoch ended.
+                figures, ended = {name: row[name] for name in METRICS}, row.get("ended", time.time())
+                self._log_metrics(client, run, figures, ended, int(row["epoch"]))
             if artifacts:
-                _complete(client, self._run, artifacts)
+                metrics = json.loads(artifacts["metrics.json"].read_bytes())
+                figures = {"best_epoch": metrics["best_epoch"]}
+                figures |= {f"test_{name}": metrics["test"][name] for name in ("loss", "accuracy")}
+                self._log_metrics(client, run, figures, time.time(), metrics["epochs"])
+                for name, path in artifacts.items():
+                    client.log_artifact(run, str(path), name.rpartition("/")[0] or None)
+                client.set_terminated(run)
             self._failing = False
         except Exception as error:
             # No list of kinds: MLflow passes on those of every store that it can have. No training ends of them.
             self._say_failing(error)
             raise
+
+    def _log_metrics(self, client: Any, run: str, figures: Mapping[str, float], when: float, step: int) -> None:
+        """Logs those that are not logged yet: a kill may have come between two of them."""
+        from mlflow.entities import Metric
+
+        missing = [name for name in figures if (name, step) not in self._logged]
+        if missing:
+            client.log_batch(run, [Metric(name, figures[name], int(1000 * when), step) for name in missing])
+            self._logged |= {(name, step) for name in missing}
 
     def _say_failing(self, error: Exception) -> None:
         """Once for each time that the server is away, not for each epoch."""
@@ -139,7 +154,7 @@ class Tracker:
         return MlflowClient()
 
     def _open(self, client: Any, history: History) -> str:
-        """The MLflow run that is this one's, made if there is none yet; takes note of the epochs that it has."""
+        """The MLflow run that is this one's, made if there is none yet; takes note of what it has."""
         from mlflow.entities import Param
 
         settings = self.settings
@@ -151,11 +166,13 @@ class Tracker:
             if all(losses.get(int(row["epoch"]), row["loss"]) == row["loss"] for row in history):
                 break
         else:
-            run, losses = client.create_run(experiment, tags={TAG: result}, run_name=settings.run_id).info.run_id, {}
+            run = client.create_run(experiment, tags={TAG: result}, run_name=settings.run_id).info.run_id
         # The same values again are no error.
         client.log_batch(run, params=[Param(name, str(value)) for name, value in settings.model_settings().items()])
-        self._logged = set(losses)
-        self.log.say("tracking", uri=self.shown, run=run, epochs=len(losses))
+        for name in (*METRICS, *FINAL):
+            self._logged |= {(name, metric.step) for metric in client.get_metric_history(run, name)}
+        epochs = sum(name == "loss" for name, _ in self._logged)
+        self.log.say("tracking", uri=self.shown, run=run, epochs=epochs)
         return str(run)
 
 
@@ -166,20 +183,3 @@ def _experiment(client: Any) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "catsdogs"
     found = client.get_experiment_by_name(name)
     return str(found.experiment_id if found else client.create_experiment(name))
-
-
-def _complete(client: Any, run: str, artifacts: Mapping[str, Path]) -> None:
-    """Logs what a trained run has besides its epochs. Done again it changes nothing: a point in a metric's history
-    counts once if its time is the same, too."""
-    metrics, written = json.loads(artifacts["metrics.json"].read_bytes()), artifacts["metrics.json"].stat().st_mtime
-    test = {f"test_{name}": metrics["test"][name] for name in ("accuracy", "loss")}
-    _log_metrics(client, run, {"best_epoch": metrics["best_epoch"], **test}, written)
-    for name, path in artifacts.items():
-        client.log_artifact(run, str(path), name.rpartition("/")[0] or None)
-    client.set_terminated(run)
-
-
-def _log_metrics(client: Any, run: str, figures: Mapping[str, float], when: float, step: int = 0) -> None:
-    from mlflow.entities import Metric
-
-    client.log_batch(run, metrics=[Metric(name, value, int(1000 * when), step) for name, value in figures.items()])

@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
@@ -27,21 +27,49 @@ PASSWORD = "hidden-and-secret"
 CALM = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> dict[str, str]:
-    """The variables that lead to an experiment of its own."""
-    uri = os.environ.get("CATSDOGS_TEST_MLFLOW", f"file://{tmp_path}/mlruns")
+class Tracked(NamedTuple):
+    volume: Path
+    """Holds the run, trained and not published. Copy it."""
+    store: dict[str, str]
+    """The variables that lead to where its training was logged."""
+
+
+def new_store(directory: Path) -> dict[str, str]:
+    """An experiment of its own."""
+    uri = os.environ.get("CATSDOGS_TEST_MLFLOW", f"file://{directory}/mlruns")
     return {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": f"pets-{secrets.token_hex(6)}", **CALM}
 
 
 @pytest.fixture(scope="module")
-def trained_volume(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder `volume` of a run that is trained, not tracked and not published. Copy it."""
-    directory = tmp_path_factory.mktemp("trained-volume")
-    for command in ("prepare", "train"):
-        with Job(command, f"--archive={sample_archive}", *SMALL, env={}, directory=directory) as job:
-            assert job.wait() == 0, job.stderr
-    return directory / "volume"
+def tracked(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
+    """Its training was killed once, while it was logged."""
+    directory = tmp_path_factory.mktemp("tracked")
+    store = new_store(directory)
+    with Job("run", f"--archive={sample_archive}", *SMALL, env=store, directory=directory) as job:
+        assert job.until("tracking")["epochs"] == 0
+        job.kill()
+    with Job("train", f"--archive={sample_archive}", *SMALL, env=store, directory=directory) as job:
+        assert job.wait() == 0, job.stderr
+    assert "resumed" in job.names
+    assert job.stderr == ""
+    return Tracked(directory / "volume", store)
+
+
+class Publish(Protocol):
+    def __call__(self, env: dict[str, str], output: str | Path = "runs") -> list[str]:
+        """Runs `catsdogs publish` on a copy of that run, in `tmp_path`; returns the lines of its log."""
+
+
+@pytest.fixture
+def publish(tracked: Tracked, sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path) -> Publish:
+    shutil.copytree(tracked.volume, tmp_path / "volume")
+
+    def run(env: dict[str, str], output: str | Path = "runs") -> list[str]:
+        process = catsdogs("publish", f"--archive={sample_archive}", *SMALL, f"--output={output}", env=env)
+        assert (process.returncode, process.stderr) == (0, "")
+        return process.stdout.splitlines()
+
+    return run
 
 
 def check_record(store: dict[str, str], run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,32 +101,23 @@ def check_record(store: dict[str, str], run: Path, monkeypatch: pytest.MonkeyPat
     assert (kept / "model.keras").read_bytes() == (run / "model.keras").read_bytes()
 
 
-def names(process: Any) -> list[str]:
-    return [json.loads(line)["event"] for line in process.stdout.splitlines()]
+def names(lines: list[str]) -> list[str]:
+    return [json.loads(line)["event"] for line in lines]
 
 
 def test_a_killed_run_goes_on_in_the_same_one(
-    store: dict[str, str], sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tracked: Tracked, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ("run", f"--archive={sample_archive}", *SMALL)
-    with Job(*arguments, env=store, directory=tmp_path) as job:
-        job.until("tracking")
-        job.kill()
-    process = catsdogs(*arguments, env=store)
-    assert (process.returncode, process.stderr) == (0, "")
-    assert [name for name in names(process) if "track" in name] == ["tracking", "tracked"]
-    check_record(store, tmp_path / "runs/tracked", monkeypatch)
+    """In three processes: one that was killed, one that trained on, one that publishes."""
+    output = tracked.volume.parent / "runs"
+    assert names(publish(tracked.store, output))[-3:] == ["tracking", "tracked", "published"]
+    check_record(tracked.store, output / "tracked", monkeypatch)
 
 
-def test_trained_before_it_was_to_be_logged(
-    trained_volume: Path, store: dict[str, str], catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+def test_trained_before_it_was_to_be_logged(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record is that of any run."""
-    shutil.copytree(trained_volume, tmp_path / "volume")
-    process = catsdogs("publish", f"--archive={sample_archive}", *SMALL, env=store)
-    assert (process.returncode, process.stderr) == (0, "")
-    assert names(process)[-3:] == ["tracking", "tracked", "published"]
+    store = new_store(tmp_path)
+    assert names(publish(store))[-3:] == ["tracking", "tracked", "published"]
     check_record(store, tmp_path / "runs/tracked", monkeypatch)
 
 
@@ -135,10 +154,7 @@ class Bad(http.server.BaseHTTPRequestHandler):
 @pytest.mark.parametrize(
     "fault", ["is away", "redirects", "refuses", "is overloaded", pytest.param("hangs", marks=pytest.mark.slow)]
 )
-def test_a_server_with_a_fault(
-    fault: str, trained_volume: Path, catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(trained_volume, tmp_path / "volume")
+def test_a_server_with_a_fault(fault: str, publish: Publish, tmp_path: Path) -> None:
     handler = type("Handler", (Bad,), {"fault": fault, "seen": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -146,29 +162,23 @@ def test_a_server_with_a_fault(
         server.server_close()
     else:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    env = {"MLFLOW_TRACKING_URI": f"http://someone:{PASSWORD}@127.0.0.1:{server.server_port}"}
     began = time.monotonic()
-    process = catsdogs("publish", f"--archive={sample_archive}", *SMALL, env=env)
+    lines = publish({"MLFLOW_TRACKING_URI": f"http://someone:{PASSWORD}@127.0.0.1:{server.server_port}"})
     assert time.monotonic() - began < (35 if fault == "hangs" else 15)
     if fault != "is away":
         server.shutdown()
         server.server_close()
         assert handler.seen  # type: ignore[attr-defined]
-    assert (process.returncode, process.stderr) == (0, "")
-    assert [name for name in names(process) if "track" in name] == ["untracked"]
-    assert names(process)[-1] == "published"
-    assert not any(PASSWORD in text for text in (process.stdout, (tmp_path / "runs/tracked/log.jsonl").read_text()))
+    assert [name for name in names(lines) if "track" in name] == ["untracked"]
+    assert names(lines)[-1] == "published"
+    assert PASSWORD not in "".join(lines) + (tmp_path / "runs/tracked/log.jsonl").read_text()
 
 
-def test_a_password_that_would_be_taken_for_a_host(
-    trained_volume: Path, catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(trained_volume, tmp_path / "volume")
-    env = {"MLFLOW_TRACKING_URI": "http://someone:first@second/third@127.0.0.1:1"}
-    process = catsdogs("publish", f"--archive={sample_archive}", *SMALL, env=env)
-    assert (process.returncode, process.stderr) == (0, "")
-    assert "must be percent-encoded" in process.stdout
-    assert not any(part in process.stdout for part in ("first", "second", "third"))
+def test_a_password_that_would_be_taken_for_a_host(publish: Publish) -> None:
+    lines = publish({"MLFLOW_TRACKING_URI": "http://me:one@two/three@127.0.0.1:1"})
+    [line] = [line for line in lines if "MLflow" in line]
+    assert "must be percent-encoded" in line
+    assert not any(part in line for part in ("one@", "two", "three"))
 
 
 def test_the_extra_is_not_installed(catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path) -> None:
