@@ -20,7 +20,7 @@ from tests.faults.running import Job
 from tests.published import rows
 
 SMALL = (
-    "--run-id=tracked", "--epochs=4", "--train-per-class=14", "--validation-per-class=4", "--test-per-class=6",
+    "--run-id=tracked", "--epochs=24", "--train-per-class=14", "--validation-per-class=4", "--test-per-class=6",
     "--image-size=64", "--batch-size=5", "--log-format=json", "--output=runs", "--volume=volume",
 )  # fmt: skip
 PASSWORD = "hidden-and-secret"
@@ -86,7 +86,7 @@ def check_record(store: dict[str, str], run: Path, monkeypatch: pytest.MonkeyPat
     history, metrics = rows((run / "history.csv").read_bytes()), json.loads((run / "metrics.json").read_bytes())
     assert (found.info.run_name, found.info.status) == ("tracked", "FINISHED")
     assert found.data.params["recipe_name"] == "baseline"
-    assert found.data.params["epochs"] == "4"
+    assert found.data.params["epochs"] == "24"
     columns = [name for name in history[0] if name != "epoch"]
     assert set(found.data.metrics) == {*columns, "best_epoch", "test_accuracy", "test_loss"}
     for name in columns:
