@@ -64,8 +64,8 @@ docs: $(VENV)/ready ## Generate the tables of both READMEs from the code.
 
 .PHONY: lock
 lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bounds in pyproject.toml.
-	$(LOCK) --no-emit-package tensorflow --extra onnx --output-file locks/cpu.txt pyproject.toml locks/cpu.in
-	$(LOCK) --extra gpu --extra onnx --output-file locks/gpu.txt pyproject.toml
+	$(LOCK) --no-emit-package tensorflow --extra mlflow --extra onnx --output-file locks/cpu.txt pyproject.toml locks/cpu.in
+	$(LOCK) --extra gpu --extra mlflow --extra onnx --output-file locks/gpu.txt pyproject.toml
 	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml
 	$(LOCK) --no-deps --output-file locks/helm.txt locks/helm.in
 	$(LOCK) --no-deps --output-file locks/bench.txt locks/bench.in

@@ -52,6 +52,9 @@ EVENTS = {
     "evaluated": "test accuracy {accuracy!p} on {images:,} images ({correct:,} right), test loss {loss:.4f}",
     "exported": "exported {artifact}, {size!b}; its probabilities for {images:,} test images differ from model.keras's"
     " by {difference:.1e} at most",
+    "tracking": "logging to MLflow at {uri}, run {run}, which has {epochs} epochs so far",
+    "untracked": "MLflow at {uri} does not take the run ({reason}); the run goes on, and is logged once it does",
+    "tracked": "logged to MLflow at {uri}: {epochs} epochs, {artifacts} artifacts",
     "uploading": "uploading: {done} of {total} artifacts",
     "published": "published {artifacts} artifacts, {size!b}, each verified, at {uri}",
     "waiting": "waiting for storage, {left!t} at most: {reason}",

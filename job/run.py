@@ -27,6 +27,7 @@ from job.settings import Settings
 from job.split import Split
 from job.stores import Access, Store, open_store
 from job.tensorboard import EventFiles
+from job.tracking import Tracker
 
 MIRROR_PATIENCE = 10.0
 """Seconds for which a storage that does not take a checkpoint is waited for."""
@@ -110,7 +111,7 @@ def _opened(settings: Settings, log: Log, interruption: Interruption, together: 
             yield None
             return
         with gang:
-            yield Run(settings, access, output, upload, log, interruption, gang)
+            yield Run(settings, access, output, upload, log, interruption, gang, Tracker(settings, log))
             gang.finish()
 
 
@@ -153,6 +154,7 @@ class Run:
     log: Log
     interruption: Interruption
     gang: Gang
+    tracker: Tracker
 
     def prepare(self) -> Split:
         settings, log = self.settings, self.log
@@ -235,6 +237,7 @@ class Run:
         if self.log_upload is None:
             return
         self.gang.let_go()
+        self.tracker.finish(artifacts, self.interruption)
         # The log so far becomes an artifact, so nothing may write it there any more.
         self.log_upload.close()
         log = publish.snapshot(self.settings.run_directory / publish.LOG)
@@ -294,7 +297,7 @@ class Run:
                 settings.epochs,
                 settings.checkpoint_every,
                 self.gang,
-                [EventFiles(settings.artifacts).write] if self.gang.worker == 0 else [],
+                [EventFiles(settings.artifacts).write, self.tracker.write] if self.gang.worker == 0 else [],
             ).run()
 
     def _generator(self, prepared: Split, name: str, most_bytes: int) -> Generator:

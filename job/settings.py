@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job import exports
+from job import exports, tracking
 from job.errors import Contradiction
 from job.recipes import RECIPES, Recipe
 from job.split import Counts
@@ -140,6 +140,7 @@ class Settings:
                 " lower it, or raise --train-per-class"
             )
         exports.check_installed(self.export)
+        tracking.check_installed()
         if self.workers > 1:
             self._check_addresses()
 
