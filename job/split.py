@@ -184,8 +184,9 @@ def _files(directory: Path) -> Iterator[str]:
     """Everything in the split's own directories, relative to it: images, and what does not belong there."""
     for split in SPLITS:
         for folder, _, names in os.walk(directory / split):
+            within = Path(folder).relative_to(directory).as_posix()
             for name in names:
-                yield Path(folder, name).relative_to(directory).as_posix()
+                yield f"{within}/{name}"
 
 
 def _build(

@@ -8,7 +8,9 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import os
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,16 +49,19 @@ def new_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     Not `durable` spares the fsync, for files whose bytes are checked again before they are trusted.
     Raises VolumeFailed.
     """
+    part = path.with_name(f".{path.name}.{random.getrandbits(64):016x}.part")
     with failures(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
+            file = open(part, "xb", io.DEFAULT_BUFFER_SIZE)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(part, "xb", io.DEFAULT_BUFFER_SIZE)
+        try:
+            with file:
                 yield file
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.chmod(part, 0o644)
             os.replace(part, path)
         except BaseException:
             with contextlib.suppress(OSError):
