@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ BUCKET = "pets"
 BOOK = Counts(1000, 500, 500)
 """The book's 4,000 images."""
 PER_CLASS = 12_500
+LEAST_FREE = 4 << 30
+"""Bytes of the disk: five times what the hungriest way needs."""
 DRAWN = 250
 """Pictures a class that are drawn, where no archive is given; the others repeat them."""
 
@@ -41,11 +44,12 @@ class Material:
         return f"s3://{BUCKET}/{archive.name}"
 
     def scratch(self) -> Path:
-        """An empty directory. The one that was asked for before is gone."""
-        path = self.directory / "scratch"
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir()
-        return path
+        """An empty directory. Those that were asked for before are gone only where the disk would else be full: ext4
+        passes over the places of files that were deleted minutes ago, and whoever writes next would pay for it."""
+        if shutil.disk_usage(self.directory).free < LEAST_FREE:
+            for earlier in self.directory.glob("scratch-*"):
+                shutil.rmtree(earlier, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix="scratch-", dir=self.directory))
 
     def images(self, archive: Path, name: str, counts: Counts) -> Path:
         """A directory train/cats/… with images of the archive, made once."""
