@@ -214,4 +214,4 @@ def test_publishing_goes_on_without_the_others(sample_archive: Path, tmp_path: P
     with together([worker(index, 2, listed, tmp_path, sample_archive, "--epochs=1") for index in (1, 0)]) as jobs:
         assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
     assert "assembled" not in jobs[1].names
-    check_manifest({path.name: path.read_bytes() for path in (tmp_path / "runs" / RUN_ID).iterdir()})
+    check_manifest(files(tmp_path / "runs" / RUN_ID))
