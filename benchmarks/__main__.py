@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--archive", type=Path, help="Kaggle's dogs-vs-cats.zip or train.zip; else images are drawn")
     parser.add_argument("--original", type=Path, help="a train.zip of images as large as Kaggle's own")
-    parser.add_argument("--repeats", type=int, default=5, help="of each short measurement")
+    parser.add_argument("--repeats", type=int, default=3, help="of each short measurement")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts")
     told = parser.parse_args()
     began = time.monotonic()

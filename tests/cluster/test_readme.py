@@ -21,8 +21,8 @@ NAME = "catsdogs-train"
 
 def blocks(readme: Path) -> list[str]:
     """Of commands for a cluster, in their order."""
-    found = re.findall(r"^```\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
-    return [block for block in found if block.startswith(("helm ", "kubectl "))]
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
+    return [block for language, block in found if not language and block.startswith(("helm ", "kubectl "))]
 
 
 class Reader:
