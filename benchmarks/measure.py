@@ -1,5 +1,6 @@
 """How long something takes, what it costs, and how the figures are shown."""
 
+import json
 import multiprocessing
 import os
 import statistics
@@ -41,21 +42,31 @@ def command(
     arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None, output: Path | None = None
 ) -> Sample:
     """Runs it to its end. Raises Failed."""
-    with tempfile.TemporaryFile() if output is None else output.open("w+b") as log:
-        began = time.monotonic()
-        process = subprocess.Popen(
-            [str(argument) for argument in arguments], env={**os.environ, **WITH_BYTECODE, **(environment or {})},
-            stdout=log, stderr=subprocess.STDOUT,
+    with tempfile.TemporaryFile() if output is None else output.open("w+b") as log, tempfile.TemporaryFile() as told:
+        process = subprocess.run(
+            [sys.executable, "-c", _MEASURED, str(told.fileno()), *(str(argument) for argument in arguments)],
+            env={**os.environ, **WITH_BYTECODE, **(environment or {})}, stdout=log, stderr=subprocess.STDOUT,
+            pass_fds=[told.fileno()], check=False,
         )  # fmt: skip
-        # Of this child and of those that it waited for; RUSAGE_CHILDREN would be of all there ever were.
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.monotonic() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             log.seek(0)
             said = log.read()[-2000:].decode(errors="replace")
             raise Failed(f"{arguments}: exit code {process.returncode}\n{said}")
-    return Sample(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+        told.seek(0)
+        wall, used, peak = json.loads(told.read())
+    return Sample(wall, used, peak)
+
+
+_MEASURED = """
+import json, os, subprocess, sys, time
+began = time.monotonic()
+process = subprocess.Popen(sys.argv[2:])
+_, status, used = os.wait4(process.pid, 0)
+told = [time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]
+os.write(int(sys.argv[1]), json.dumps(told).encode())
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Runs a command in between, from a process of its own: Linux counts the memory of whoever starts it as its."""
 
 
 @contextmanager
