@@ -36,10 +36,15 @@ def test_a_ratio_is_the_median_of_those_of_one_round() -> None:
 
 def test_a_command_costs_what_it_and_its_children_use() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
-    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}], check=True); bytes(50_000_000)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}], check=True); b'x' * 50_000_000"
     sample = command([sys.executable, "-c", child])
     assert sample.cpu >= 0.3
     assert sample.peak >= 50_000_000
+
+
+def test_a_command_is_not_charged_for_the_memory_of_who_starts_it() -> None:
+    ballast = b"x" * 100_000_000
+    assert command([sys.executable, "-c", ""]).peak < len(ballast) / 2
 
 
 def test_a_command_that_fails_says_why() -> None:
