@@ -132,7 +132,7 @@ class Pixels:
                 if self._have[index]:
                     continue
                 with volume.failures(self.paths[index]):
-                    data = _contents(self.paths[index])
+                    data = volume.contents(self.paths[index])
                 try:
                     decode(data, self.size, self._pixels[index])
                 except NotAPicture as reason:
@@ -142,20 +142,6 @@ class Pixels:
                 # Only now, so that no other thread takes half an image for a whole one.
                 self._have[index] = True
         return self._pixels
-
-
-def _contents(path: Path) -> bytes:
-    """The file's bytes, in half of Path.read_bytes' system calls: at each of them a thread lets others have the
-    interpreter, and may then wait for it. Raises OSError."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        size = os.fstat(file).st_size
-        data = os.read(file, size)
-        while len(data) < size and (more := os.read(file, size - len(data))):
-            data += more
-        return data
-    finally:
-        os.close(file)
 
 
 @dataclass(frozen=True)
@@ -219,13 +205,14 @@ class Generator:
         if self.places is not None:
             indices = indices[self.places[indices] >= 0]
         held = indices if self.places is None else self.places[indices]
-        pixels, chosen = self.pixels.having(held), held
+        pixels = self.pixels.having(held)
+        chosen: NDArray[np.intp] | None = held
         if self.augmentation is not None:
             size = self.augmentation.scaled(pixels.shape[1])
             distorted = np.empty((len(held), size, size, 3), np.uint8)
             for image, place, index in zip(distorted, held, indices, strict=True):
                 image[...] = self.augmentation.applied(pixels[place], self.seed, epoch, int(index))
-            pixels, chosen = distorted, np.arange(len(held))
+            pixels, chosen = distorted, None
         into = self.buffers.lend((len(held), *pixels.shape[1:]))
         batch = Batch(as_input(pixels, into, chosen), self.labels[held])
         return self._blended(batch, epoch, step) if self.mixup else batch

@@ -118,8 +118,8 @@ class Gang:
     def watched(self, first_step: float) -> Iterator[None]:
         """Within it a failure of TensorFlow's collectives is a lost worker. Raises Interrupted.
 
-        So is a step that is not over in time, or one of the first that takes longer than so many seconds: a worker that
-        hangs in one thread goes on with its heartbeats, and of a cut between two others worker 0 hears nothing.
+        So is a step that is not over in time, the first one within so many seconds: a worker that hangs in one thread
+        goes on with its heartbeats, and of a cut between two others worker 0 hears nothing.
         """
         self._step_ended, self._step_due = time.monotonic(), time.monotonic() + first_step
         try:
