@@ -16,6 +16,7 @@ from keras import losses
 from job.batches import Batch
 from job.checkpoints import Arrays
 from job.devices import Devices
+from job.normalization import fused, of_keras, rebuilt
 from job.recipes import Recipe
 
 
@@ -93,11 +94,14 @@ class Learner:
         self.model.set_weights(weights)
 
     def save(self, path: Path) -> None:
-        """Writes the model as a `.keras` file, ready to predict; the optimizer stays in the checkpoints.
+        """Writes the model as a `.keras` file, ready to predict, of Keras' own layers; the optimizer stays in the
+        checkpoints.
 
         Raises OSError.
         """
-        self.model.save(path)
+        model = rebuilt(self.model, of_keras)
+        model.set_weights(self.weights())
+        model.save(path)
 
     def _variables(self) -> list[Any]:
         return [*self.learning.variables, *self.optimizer.variables]
@@ -194,12 +198,7 @@ def _seeded(model: Any, seed: int) -> Any:
     """
     seeds = np.random.default_rng(seed)
 
-    def fill(config: Any) -> Any:
-        if isinstance(config, dict):
-            return {
-                name: int(seeds.integers(2**31)) if (name, value) == ("seed", None) else fill(value)
-                for name, value in config.items()
-            }
-        return [fill(value) for value in config] if isinstance(config, list | tuple) else config
+    def with_seed(part: dict[str, Any]) -> dict[str, Any]:
+        return {**part, "seed": int(seeds.integers(2**31))} if part.get("seed", 0) is None else part
 
-    return type(model).from_config(fill(model.get_config()))
+    return rebuilt(model, lambda part: fused(with_seed(part)))
