@@ -18,6 +18,8 @@ from tests.conftest import REPOSITORY
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "catsdogs-train"
 READY_SECONDS = 30
+MOST_CACHED = "6gb"
+"""Of layers, between two starts of an engine of our own."""
 SUITE = "bookworm"
 PACKAGES = "ca-certificates,python3,python3-venv"
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
@@ -91,6 +93,9 @@ def engine() -> Iterator[Engine]:
                     raise NoEngine(f"dockerd does not start: {(directory / 'log').read_text()[-500:]}")
                 time.sleep(0.2)
             yield found
+            # Other sources make other layers, and those before them would stay for ever.
+            found("image", "prune", "--force")
+            found("builder", "prune", "--force", "--keep-storage", MOST_CACHED)
         finally:
             process.terminate()
             process.wait()
