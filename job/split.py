@@ -269,7 +269,10 @@ def _kept(
     members: Mapping[Image, Member], paths: Mapping[Image, str], directory: Path, interruption: Interruption
 ) -> Iterator[tuple[Image, str]]:
     """The images that an earlier, unfinished build left whole, each with its SHA-256."""
+    there = set(_files(directory))
     for image, member in list(members.items()):
+        if paths[image] not in there:
+            continue
         try:
             data = (directory / paths[image]).read_bytes()
         except OSError:
