@@ -26,7 +26,7 @@ HANDLERS = min(4, os.cpu_count() or 1)
 """Ranges whose members are handled at once. Of more threads each would wait for Python's lock most of the time: sixteen
 took 1.4 times the CPU time of two."""
 MOST_AT_ONCE = 1 << 20
-"""Bytes of one range; with WORKERS, what fetching holds in memory."""
+"""Bytes of one range; with WORKERS, what unpacking holds in memory. Of a range of images only pieces are held."""
 MOST_GAP = 1 << 10
 """Unwanted bytes between two members that are cheaper to read than a request of its own."""
 MAX_DIRECTORY = 16 << 20
