@@ -92,14 +92,13 @@ class Zip:
         if self.store.guarded:
             return self.read(start, stop)
         with ThreadPoolExecutor(2, "surely") as pool:
-            before, data = pool.map(self.read, [start] * 2, [stop] * 2)
-        for _ in range(SURE_READS - 2):
-            if before == data:
-                break
-            before, data = data, self.read(start, stop)
-        if before == data:
-            return data
-        raise Unavailable(f"{self.store.uri(self.key)}: reads differently each time; check the network and the storage")
+            reads = list(pool.map(self.read, [start] * 2, [stop] * 2))
+        while reads[-1] != reads[-2]:
+            if len(reads) == SURE_READS:
+                where = self.store.uri(self.key)
+                raise Unavailable(f"{where}: reads differently each time; check the network and the storage")
+            reads.append(self.read(start, stop))
+        return reads[-1]
 
 
 class _Window(io.RawIOBase):
@@ -136,14 +135,7 @@ def read_directory(source: Zip, where: str) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(io.BufferedReader(_Window(source))) as opened:
             entries = opened.infolist()
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        struct.error,
-        NotImplementedError,
-        UnicodeDecodeError,
-        OverflowError,
-    ):
+    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError):
         what = "is empty" if source.size == 0 else "is not a zip, or a truncated one"
         raise BadData(f"{where}: {what}; get the archive anew") from None
     if any(entry.header_offset < 0 for entry in entries):
@@ -182,8 +174,7 @@ def fetch(
     waiting = deque(ranges(members))
     handling, ended = threading.Semaphore(HANDLERS), threading.Event()
 
-    def handled(arrival: _Arrival) -> list[tuple[Member, Result | Broken]]:
-        group, block, start = arrival
+    def handled(group: list[Member], block: bytearray, start: int) -> list[tuple[Member, Result | Broken]]:
         with handling:
             return [(member, _handled(member, block, start, handle, ended)) for member in group]
 
@@ -222,39 +213,32 @@ def ranges(members: Iterable[Member]) -> list[list[Member]]:
 
 
 def _fetch_range(
-    source: Zip, group: list[Member], handled: Callable[["_Arrival"], list[tuple[Member, Result | Broken]]]
+    source: Zip, group: list[Member], handled: Callable[..., list[tuple[Member, Result | Broken]]]
 ) -> list[tuple[Member, Result | Broken]]:
     results = []
     for arrival in _arrivals(source, group):
-        for member, result in handled(arrival):
+        for member, result in handled(*arrival):
             if isinstance(result, Broken):
                 # The damage may have happened on the way: ranged reads carry no checksum.
-                [(_, result)] = handled(next(_arrivals(source, [member])))
+                [(_, result)] = handled(*next(_arrivals(source, [member])))
             results.append((member, result))
     return results
 
 
-class _Arrival(NamedTuple):
-    """Members, and a part of the zip that has them, from its byte `start` on."""
-
-    members: list[Member]
-    block: bytearray
-    start: int
-
-
-def _arrivals(source: Zip, group: list[Member]) -> Iterator[_Arrival]:
-    """A group's members as they come, so that those which are there are handled while the others are on their way."""
+def _arrivals(source: Zip, group: list[Member]) -> Iterator[tuple[list[Member], bytearray, int]]:
+    """A group's members as they come, so that those which are there are handled while the others are on their way:
+    some of them, and a part of the zip that has them, from that byte of it on."""
     block, start = bytearray(), group[0].start
     for piece in source.stream(start, group[-1].stop):
         block += piece
         whole = bisect.bisect_right(group, start + len(block), key=lambda member: member.stop)
         if whole:
-            yield _Arrival(group[:whole], block, start)
+            yield group[:whole], block, start
             gone = group[whole - 1].stop - start
             group, block, start = group[whole:], block[gone:], start + gone
     if group:
         # The zip ends before they do.
-        yield _Arrival(group, block, start)
+        yield group, block, start
 
 
 def _handled(
