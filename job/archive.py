@@ -7,6 +7,7 @@ used as a path; it only says which class and number the image has.
 import contextlib
 import hashlib
 import re
+import sys
 import time
 import zipfile
 import zlib
@@ -123,7 +124,8 @@ def _labelled(name: str) -> tuple[str, int] | None:
     if name.startswith("/") or "\\" in name or ".." in name.split("/"):
         return None
     match = _KAGGLE.search(name) or _PETIMAGES.search(name)
-    return (match[1].lower(), int(match[2])) if match else None
+    # One text for all of a class, which else would be as many texts as images.
+    return (sys.intern(match[1].lower()), int(match[2])) if match else None
 
 
 def _images(source: Zip, entries: list[zipfile.ZipInfo], where: str) -> tuple[dict[tuple[str, int], Member], list[str]]:

@@ -1,6 +1,7 @@
 """The `catsdogs` command: parses, calls one function, turns errors into exit codes."""
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -245,6 +246,9 @@ def verify(
 
 def main(interruption: Interruption) -> NoReturn:
     """The process' exit code is one of `job.errors.EXIT_CODES`. `interruption` is installed already."""
+    # New objects, after which Python looks for cycles to free. With its 700 it looked a thousand times, in vain, while
+    # modules were imported and the zip's directory was read: 0.1 s of `prepare`, 0.5 s of a training's start.
+    gc.set_threshold(50_000)
     code = _exit_code(interruption)
     with contextlib.suppress(OSError):
         sys.stdout.flush()

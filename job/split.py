@@ -195,52 +195,53 @@ def _build(
     began = time.monotonic()
     numbers = {label: archive.numbers(label) for label in CLASSES}
     broken: dict[Image, str] = {}
-    done: dict[Image, Record] = {}
+    done: dict[str, Record] = {}
     fetched = moved = 0
     while True:
-        places = assign(archive.uri, numbers, counts, broken)
-        paths = {image: path_of(image, split) for image, split in places.items()}
+        known_broken = len(broken)
+        paths = {image: path_of(image, split) for image, split in assign(archive.uri, numbers, counts, broken).items()}
         owners = shards(paths.values(), gang.size)
-        own = {image: path for image, path in paths.items() if owners[path] == gang.worker}
         # By path: a spare may have got another place, when one before it was found broken.
         members = {
-            image: archive.images[image] for image, path in own.items() if image not in done or done[image].path != path
+            image: archive.images[image]
+            for image, path in paths.items()
+            if owners[path] == gang.worker and path not in done
         }
-        if not members:
-            # What one worker found broken may be another's to replace.
-            known = gang.gathered(sorted([*image, reason] for image, reason in broken.items()))
-            if all(theirs == known[0] for theirs in known):
-                break
-            broken = {(label, number): reason for theirs in known for label, number, reason in theirs}
-            continue
+        total = len(members) + len(done)
 
         def check_and_write(member: Member, data: bytes, paths: Mapping[Image, str] = paths) -> str | NotAPicture:
             return _check_and_write(data, directory / paths[member.label, member.number])
 
         for image, digest in _kept(members, paths, directory, interruption):
             member = members.pop(image)
-            done[image] = Record(paths[image], member.name, member.size, digest)
+            done[paths[image]] = Record(paths[image], member.name, member.size, digest)
         for member, result in fetch(archive.zip, members.values(), check_and_write, interruption):
             fetched += 1
             moved += member.packed
             image = member.label, member.number
             if isinstance(result, str):
-                done[image] = Record(paths[image], member.name, member.size, result)
+                done[paths[image]] = Record(paths[image], member.name, member.size, result)
             else:
                 broken[image] = str(result)
                 if len(broken) <= MOST_QUARANTINE_LINES:
                     log.say("quarantined", member=member.name, reason=str(result))
-            log.say("fetching", done=len(done), total=len(own))
+            log.say("fetching", done=len(done), total=total)
+        if len(broken) > known_broken:
+            continue
+        # What one worker found broken may be another's to replace.
+        known = gang.gathered(sorted([*image, reason] for image, reason in broken.items()))
+        if all(theirs == known[0] for theirs in known):
+            break
+        broken = {(label, number): reason for theirs in known for label, number, reason in theirs}
     if gang.size > 1:
-        mine = {path: done[image] for image, path in own.items()}
-        records = {path: Record(*record) for theirs in gang.gathered(mine) for path, record in theirs.items()}
-        images = [records[path] for path in paths.values()]
-    else:
-        images = [done[image] for image in places]
-    for stray in set(_files(directory)) - {record.path for record in images}:
-        with volume.failures(directory / stray):
-            (directory / stray).unlink()
-    split = Split(directory, counts, archive.identity, images, _quarantined(archive, places, broken), owners)
+        mine = {path: done[path] for path, owner in owners.items() if owner == gang.worker}
+        done = {path: Record(*record) for theirs in gang.gathered(mine) for path, record in theirs.items()}
+    images = [done[path] for path in owners]
+    for path in _files(directory):
+        if path not in owners:
+            with volume.failures(directory / path):
+                (directory / path).unlink()
+    split = Split(directory, counts, archive.identity, images, _quarantined(archive, paths, broken), owners)
     with volume.new_file(directory / MARKER) as file:
         # Piece by piece: in one, 25,000 images' would take 30 MB.
         for piece in json.JSONEncoder(indent=1).iterencode(_document(archive, split)):
@@ -269,7 +270,10 @@ def _kept(
     members: Mapping[Image, Member], paths: Mapping[Image, str], directory: Path, interruption: Interruption
 ) -> Iterator[tuple[Image, str]]:
     """The images that an earlier, unfinished build left whole, each with its SHA-256."""
+    there = set(_files(directory))
     for image, member in list(members.items()):
+        if paths[image] not in there:
+            continue
         try:
             data = (directory / paths[image]).read_bytes()
         except OSError:
@@ -280,9 +284,9 @@ def _kept(
             yield image, hashlib.sha256(data).hexdigest()
 
 
-def _quarantined(archive: Archive, places: Mapping[Image, str], broken: Mapping[Image, str]) -> list[dict[str, str]]:
-    """What was left out, why, and which image has its place, if it had one."""
-    holders = {label: [number for of, number in places if of == label] for label in CLASSES}
+def _quarantined(archive: Archive, chosen: Iterable[Image], broken: Mapping[Image, str]) -> list[dict[str, str]]:
+    """What was left out, why, and which image has its place, if it had one; `chosen` is in the order of the places."""
+    holders = {label: [number for of, number in chosen if of == label] for label in CLASSES}
     entries = []
     for (label, number), reason in sorted(broken.items()):
         entry = {"member": archive.images[label, number].name, "reason": reason}

@@ -1,5 +1,6 @@
 """A zip wherever it lies: its directory, its members' byte ranges, and their checked bytes."""
 
+import bisect
 import contextlib
 import io
 import os
@@ -25,11 +26,13 @@ HANDLERS = min(4, os.cpu_count() or 1)
 """Ranges whose members are handled at once. Of more threads each would wait for Python's lock most of the time: sixteen
 took 1.4 times the CPU time of two."""
 MOST_AT_ONCE = 1 << 20
-"""Bytes of one range; with WORKERS, what fetching holds in memory."""
+"""Bytes of one range; with WORKERS, what unpacking holds in memory. Of a range of images only pieces are held."""
 MOST_GAP = 1 << 10
 """Unwanted bytes between two members that are cheaper to read than a request of its own."""
 MAX_DIRECTORY = 16 << 20
 """Bytes; that of 25,000 images has a tenth of it. Python's objects for it take ten times as much."""
+END = 98
+"""Bytes at the end of most zips that say where its directory is, if only in the longer form of large ones."""
 MAX_MEMBER = 64 << 20
 """Bytes; no photograph of the archive has a hundredth of it."""
 LARGE = 4 << 20
@@ -86,22 +89,25 @@ class Zip:
 
         Raises Unavailable if they never do.
         """
-        data = self.read(start, stop)
         if self.store.guarded:
-            return data
-        for _ in range(SURE_READS - 1):
-            before, data = data, self.read(start, stop)
-            if before == data:
-                return data
-        raise Unavailable(f"{self.store.uri(self.key)}: reads differently each time; check the network and the storage")
+            return self.read(start, stop)
+        with ThreadPoolExecutor(2, "surely") as pool:
+            reads = list(pool.map(self.read, [start] * 2, [stop] * 2))
+        while reads[-1] != reads[-2]:
+            if len(reads) == SURE_READS:
+                where = self.store.uri(self.key)
+                raise Unavailable(f"{where}: reads differently each time; check the network and the storage")
+            reads.append(self.read(start, stop))
+        return reads[-1]
 
 
 class _Window(io.RawIOBase):
-    """A Zip as the seekable file that zipfile wants."""
+    """A Zip as the seekable file that zipfile wants, who reads it from its end: from there on nothing is read again."""
 
     def __init__(self, source: Zip):
         self.source = source
-        self.position = 0
+        self.position = self.start = max(0, source.size - END)
+        self.end = source.read_surely(self.start, source.size)
 
     def readable(self) -> bool:
         return True
@@ -114,9 +120,12 @@ class _Window(io.RawIOBase):
         return self.position
 
     def readinto(self, buffer: Any) -> int:
-        if len(buffer) > MAX_DIRECTORY:
+        if self.source.size - self.position > MAX_DIRECTORY:
             raise zipfile.BadZipFile(f"a directory of more than {MAX_DIRECTORY:,} bytes")
-        data = self.source.read_surely(self.position, self.position + len(buffer)) if len(buffer) else b""
+        if self.position < self.start:
+            self.end = self.source.read_surely(self.position, self.start) + self.end
+            self.start = self.position
+        data = self.end[self.position - self.start :][: len(buffer)]
         buffer[: len(data)] = data
         self.position += len(data)
         return len(data)
@@ -124,16 +133,9 @@ class _Window(io.RawIOBase):
 
 def read_directory(source: Zip, where: str) -> list[zipfile.ZipInfo]:
     try:
-        with zipfile.ZipFile(io.BufferedReader(_Window(source), 1 << 16)) as opened:
+        with zipfile.ZipFile(io.BufferedReader(_Window(source))) as opened:
             entries = opened.infolist()
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        struct.error,
-        NotImplementedError,
-        UnicodeDecodeError,
-        OverflowError,
-    ):
+    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError):
         what = "is empty" if source.size == 0 else "is not a zip, or a truncated one"
         raise BadData(f"{where}: {what}; get the archive anew") from None
     if any(entry.header_offset < 0 for entry in entries):
@@ -172,9 +174,9 @@ def fetch(
     waiting = deque(ranges(members))
     handling, ended = threading.Semaphore(HANDLERS), threading.Event()
 
-    def handled(group: list[Member], data: bytes) -> list[tuple[Member, Result | Broken]]:
+    def handled(group: list[Member], block: bytearray, start: int) -> list[tuple[Member, Result | Broken]]:
         with handling:
-            return [(member, _handled(member, data, group[0].start, handle, ended)) for member in group]
+            return [(member, _handled(member, block, start, handle, ended)) for member in group]
 
     pool = ThreadPoolExecutor(WORKERS, "fetch")
     try:
@@ -211,18 +213,36 @@ def ranges(members: Iterable[Member]) -> list[list[Member]]:
 
 
 def _fetch_range(
-    source: Zip, group: list[Member], handled: Callable[[list[Member], bytes], list[tuple[Member, Result | Broken]]]
+    source: Zip, group: list[Member], handled: Callable[..., list[tuple[Member, Result | Broken]]]
 ) -> list[tuple[Member, Result | Broken]]:
-    results = handled(group, source.read(group[0].start, group[-1].stop))
-    for place, (member, result) in enumerate(results):
-        if isinstance(result, Broken):
-            # The damage may have happened on the way: ranged reads carry no checksum.
-            [results[place]] = handled([member], source.read(member.start, member.stop))
+    results = []
+    for arrival in _arrivals(source, group):
+        for member, result in handled(*arrival):
+            if isinstance(result, Broken):
+                # The damage may have happened on the way: ranged reads carry no checksum.
+                [(_, result)] = handled(*next(_arrivals(source, [member])))
+            results.append((member, result))
     return results
 
 
+def _arrivals(source: Zip, group: list[Member]) -> Iterator[tuple[list[Member], bytearray, int]]:
+    """A group's members as they come, so that those which are there are handled while the others are on their way:
+    some of them, and a part of the zip that has them, from that byte of it on."""
+    block, start = bytearray(), group[0].start
+    for piece in source.stream(start, group[-1].stop):
+        block += piece
+        whole = bisect.bisect_right(group, start + len(block), key=lambda member: member.stop)
+        if whole:
+            yield group[:whole], block, start
+            gone = group[whole - 1].stop - start
+            group, block, start = group[whole:], block[gone:], start + gone
+    if group:
+        # The zip ends before they do.
+        yield group, block, start
+
+
 def _handled(
-    member: Member, block: bytes, start: int, handle: Callable[[Member, bytes], Result], ended: threading.Event
+    member: Member, block: bytearray, start: int, handle: Callable[[Member, bytes], Result], ended: threading.Event
 ) -> Result | Broken:
     """What `handle` made of the member, whose range begins in `block` at its start less `start`."""
     # A zip of a few kB can ask for MAX_MEMBER again and again at once.

@@ -26,8 +26,8 @@ BROKEN = "train/dog.9.jpg"
 SPARE = "train/dog.23.jpg"
 """Has the place of a photo that is left out: it is the only one that no place belongs to."""
 PREPARE = (f"--run-id={RUN_ID}", "--log-format=json", *SPLIT)
-FIRST_PHOTOS = 7
-"""Before that many requests the zip's directory is read, in three pieces, each twice."""
+FIRST_PHOTOS = 5
+"""Before that many requests the zip's directory is read, in two pieces, each twice."""
 
 
 class Photos:
