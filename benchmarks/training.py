@@ -31,7 +31,7 @@ class Costs(NamedTuple):
 
 def rows(material: Material, repeats: int) -> Iterator[Row]:
     directory = material.images(material.plain, "small", BOOK)
-    found: Costs = in_child(costs, directory, max(2, (repeats + 1) // 2), repeats)
+    found: Costs = in_child(costs, directory, repeats + 1, repeats)
     what = f"Epoch of `baseline`, {2 * BOOK.train:,} and {2 * BOOK.validation:,} images, after the first"
     samples = found.epochs
     yield Row(
