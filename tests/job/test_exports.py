@@ -171,6 +171,7 @@ for name, artifact in conversion.FORMATS.items():
 """
 
 
+@pytest.mark.slow
 def test_another_model_s_predictions_are_noticed(
     arguments: tuple[str, ...], catsdogs: Catsdogs, tmp_path: Path
 ) -> None:

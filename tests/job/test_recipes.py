@@ -61,6 +61,7 @@ def test_only_kernels_decay() -> None:
         assert variable.numpy() == pytest.approx(share * value, rel=1e-5, abs=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["xception", "compact"])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(
     name: str, sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path
