@@ -30,6 +30,9 @@ from job.augmentation import Augmentation
 from job.errors import VolumeFailed
 from job.images import NotAPicture, decode
 
+MOST_AHEAD = 1 << 30
+"""Bytes of batches that are made at once, if one is not larger: of large ones, many cores would fill the memory."""
+
 
 class Batch(NamedTuple):
     images: NDArray[np.float32]
@@ -233,7 +236,7 @@ class Generator:
 
     def batches(self, epoch: int = 0, step: int = 0) -> Generating[Batch, None, None]:
         """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""
-        threads = cores()  # reads files: where that is done for each batch, a thread at work has the interpreter next
+        threads = self._threads()
         pool = ThreadPoolExecutor(threads, "batches")
         ahead: deque[Future[Batch]] = deque()
         try:
@@ -245,6 +248,12 @@ class Generator:
                 yield ahead.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _threads(self) -> int:
+        """To be asked once: `cores` reads files, and a thread at work would have the interpreter next."""
+        images = min(len(self.pixels), math.ceil(self.batch_size * len(self.pixels) / max(1, self.images)))
+        size = images * math.prod(self.pixels.size) * 3 * np.dtype(np.float32).itemsize
+        return max(1, min(cores(), MOST_AHEAD // max(1, size)))
 
     def _upcoming(self, epoch: int, step: int) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
         while True:

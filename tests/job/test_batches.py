@@ -161,6 +161,31 @@ def test_each_image_is_decoded_once_a_run(
     assert sorted(decoded) == sorted(path.read_bytes() for path in paths)
 
 
+@pytest.mark.parametrize(("most", "at_once"), [(1 << 30, 16), (5 * 4 * 6 * 6 * 3 * 4, 5), (1, 1)])
+def test_large_batches_are_not_made_on_all_of_many_cores_at_once(
+    most: int, at_once: int, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most so many bytes of them: here of four images of 6×6 each."""
+    monkeypatch.setattr(batches, "cores", lambda: 16)
+    monkeypatch.setattr(batches, "MOST_AHEAD", most)
+    busy, most_busy, lock = 0, 0, threading.Lock()
+
+    def batch(self: Generator, *arguments: Any) -> Batch:
+        nonlocal busy, most_busy
+        with lock:
+            busy += 1
+            most_busy = max(most_busy, busy)
+        time.sleep(0.02)
+        with lock:
+            busy -= 1
+        return made(self, *arguments)
+
+    made = Generator.batch
+    monkeypatch.setattr(Generator, "batch", batch)
+    taken(make(paths, tmp_path, batch_size=4), 20)
+    assert most_busy == at_once
+
+
 @pytest.mark.parametrize("spare", [-1, 0])
 def test_beyond_the_memory_bound_the_volume_serves_and_nothing_is_left_there(
     spare: int, generator: Generator, paths: list[Path], tmp_path: Path
