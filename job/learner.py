@@ -35,7 +35,7 @@ class Learner:
         self.on_cpu = devices.on_cpu
         self.xla = devices.xla
         with self.strategy.scope():
-            self.learning = _seeded(recipe.model(image_size), seed)
+            self.learning = _made_to_learn(recipe.model(image_size), seed)
             self.model = _mirrored(self.learning, image_size) if recipe.mirrored else self.learning
             self.optimizer = recipe.optimizer(learning_rate, steps)
             self.optimizer.build(self.learning.trainable_variables)
@@ -191,10 +191,11 @@ def _mirrored(model: Any, image_size: int) -> Any:
     return Model(images, layers.Average()([model(images), model(ops.flip(images, axis=2))]), name=model.name)
 
 
-def _seeded(model: Any, seed: int) -> Any:
-    """The model with a seed of its own in every initializer and random layer that has none.
+def _made_to_learn(model: Any, seed: int) -> Any:
+    """The model with a seed of its own in every initializer and random layer that has none, and with batch
+    normalization that trains faster.
 
-    Keras would draw them from Python's `random`, of which boto3's threads draw as well.
+    Keras would draw the seeds from Python's `random`, of which boto3's threads draw as well.
     """
     seeds = np.random.default_rng(seed)
 
