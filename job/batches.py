@@ -251,8 +251,8 @@ class Generator:
 
     def _threads(self) -> int:
         """To be asked once: `cores` reads files, and a thread at work would have the interpreter next."""
-        images = min(len(self.pixels), math.ceil(self.batch_size * len(self.pixels) / max(1, self.images)))
-        size = images * math.prod(self.pixels.size) * 3 * np.dtype(np.float32).itemsize
+        own = self.batch_size * len(self.pixels) // self.images  # of each batch, in the mean
+        size = own * math.prod(self.pixels.size) * 3 * np.dtype(np.float32).itemsize
         return max(1, min(cores(), MOST_AHEAD // max(1, size)))
 
     def _upcoming(self, epoch: int, step: int) -> Iterator[tuple[int, int, NDArray[np.intp]]]:

@@ -271,11 +271,9 @@ def _kept(
 ) -> Iterator[tuple[Image, str]]:
     """The images that an earlier, unfinished build left whole, each with its SHA-256."""
     there = set(_files(directory))
-    for image, member in list(members.items()):
-        if paths[image] not in there:
-            continue
+    for image, member in [(image, member) for image, member in members.items() if paths[image] in there]:
         try:
-            data = (directory / paths[image]).read_bytes()
+            data = volume.contents(directory / paths[image])
         except OSError:
             continue
         interruption.check()
