@@ -84,7 +84,10 @@ def test_what_is_measured_sees_mirror_images_too(devices: int) -> None:
     assert (told["parameters"], told["inputs"]) == (1_212_385, [None, 46, 46, 3])
 
 
-@pytest.mark.parametrize(("precision", "xla", "near"), [("mixed_bfloat16", "", 0.1), ("float32", "xla", 1e-3)])
+@pytest.mark.parametrize(
+    ("precision", "xla", "near"),
+    [("mixed_bfloat16", "", 0.1), pytest.param("float32", "xla", 1e-3, marks=pytest.mark.slow)],  # XLA takes its time
+)
 def test_other_arithmetic_learns_nearly_the_same(precision: str, xla: str, near: float) -> None:
     usual, other = learned(1, "baseline"), learned(1, "baseline", precision, xla)
     assert np.ravel(other["told"]) == pytest.approx(np.ravel(usual["told"]), rel=near)

@@ -81,6 +81,7 @@ def test_line_of_an_image(dog: float, verdict: str, line: str, probability: floa
     assert json.loads(predict.json_of(told)) == {"image": "a.jpg", "verdict": verdict, "dog": probability}
 
 
+@pytest.mark.slow
 def test_thousands_of_images_in_one_go(trained: Trained, test_images: Path, catsdogs: Catsdogs, tmp_path: Path) -> None:
     originals = sorted(test_images.rglob("*.jpg"))
     for number in range(3000):
