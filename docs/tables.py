@@ -1,10 +1,22 @@
 """The tables of README.md, made from the code by `make docs` and compared with it by `make check`."""
 
+import json
+import re
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
 import click
 
 from job.cli import catsdogs
 from job.errors import EXIT_CODES
+from job.recipes import RECIPES
 from k8s.cli import plugin as kubectl
+
+REPOSITORY = Path(__file__).parents[1]
+RUNS = REPOSITORY / "benchmarks" / "runs"
 
 
 def options(command: str = "run") -> str:
@@ -49,3 +61,65 @@ def exit_codes() -> str:
     lines = ["| code | meaning | may a retry help? |", "|---|---|---|"]
     lines += [f"| {code} | {meaning} | {retry[helps]} |" for code, (meaning, helps) in EXIT_CODES.items()]
     return "\n".join(lines)
+
+
+def recipes() -> str:
+    """A row for the runs of benchmarks/runs that only their seed tells apart, in the order of the recipes.
+
+    Parameters and operations are those of docs/recipes.md, CPU seconds those of benchmarks/runs/epochs.json.
+    """
+    cpu = _read("epochs.json")
+    alike = defaultdict(list)
+    for path in sorted(RUNS.glob("*/run.json")):
+        alike[_options(_read(path)["settings"])].append(path.parent)
+    lines = [
+        "| `--recipe` | parameters | GFLOP an image | CPU seconds an epoch of 2,000 images | epochs | validation | test"
+        " | 5,000 further ones | seeds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for options, runs in sorted(alike.items(), key=lambda item: (list(RECIPES).index(item[0].split()[0]), item[0])):
+        recipe, settings = options.split()[0], _read(runs[0] / "run.json")["settings"]
+        metrics = [_read(run / "metrics.json") for run in runs]
+        further = [_read(run / "further.json") for run in runs if (run / "further.json").exists()]
+        cells = (
+            f"`{options}`", *_size(recipe), f"{cpu[recipe]:.0f}", f"{settings['epochs']}",
+            _accuracy([one["validation"] for one in metrics]), _accuracy([one["test"] for one in metrics]),
+            _accuracy(further), f"{len(runs)}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _read(path: str | Path) -> Any:
+    return json.loads((RUNS / path).read_text())
+
+
+def _options(settings: dict[str, Any]) -> str:
+    """The recipe, and the options that make it another one, as they are typed; not the seed."""
+    recipe = RECIPES[settings["recipe_name"]]
+    usual = {**asdict(recipe), "train_per_class": 1000, "validation_per_class": 500, "test_per_class": 500}
+    given = (
+        f" --{name.replace('_', '-')} {value}"
+        for name, value in settings.items()
+        if name not in ("archive", "recipe_name", "seed") and value != usual[name]
+    )
+    return recipe.name + "".join(given)
+
+
+def _size(recipe: str) -> tuple[str, str]:
+    """Parameters, and operations an image."""
+    row = re.search(rf"^\| `{recipe}` \|.*", (REPOSITORY / "docs" / "recipes.md").read_text(), re.MULTILINE)
+    assert row
+    _, _, parameters, _, learning, _, using, _ = (cell.strip() for cell in row[0].split("|"))
+    return parameters, learning if learning == using else f"{learning} in training, {using} in use"
+
+
+def _accuracy(figures: list[dict[str, Any]]) -> str:
+    """The mean, and the range if there are several."""
+    if not figures:
+        return ""
+    shares = [100 * one["accuracy"] for one in figures]
+    text = f"{mean(shares):.1f} %"
+    if len(shares) > 1:
+        text += f", {min(shares):.1f} to {max(shares):.1f} %"
+    return text
