@@ -10,9 +10,9 @@ from typing import Any
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
 from benchmarks.notebook import tensorflow
-from job import memory
+from job import cores, memory
 from job.augmentation import Augmentation
-from job.batches import Generator, cores
+from job.batches import Generator
 from job.split import Counts
 
 OURS, KERAS, DATASET = "ours", "ImageDataGenerator", "image_dataset_from_directory"
@@ -50,7 +50,7 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
     )
     waited, late, batches, overslept = in_child(paced, small)
     yield Row(
-        f"A consumer of {CONSUMER:,} images/s, after the first pass, {cores()} cores",
+        f"A consumer of {CONSUMER:,} images/s, after the first pass, {cores.usable()} cores",
         f"waits {100 * waited:.1f} % of its time; {late} of {batches} batches over 1 ms late,"
         f" as {overslept} of as many sleeps without any batches", "never waits", late == 0,
     )  # fmt: skip
@@ -130,7 +130,7 @@ def paced(directory: Path) -> tuple[float, int, int, int]:
         del batch
     batches.close()
     # The first pass went by without a pause: so many batches were then still being made, and none lay ready.
-    waits, overslept = waits[cores() :], []
+    waits, overslept = waits[cores.usable() :], []
     for _ in waits:
         due = time.monotonic() + period
         time.sleep(period)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.material import BOOK, BUCKET, Material
 from benchmarks.measure import Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
-from job import memory
-from job.batches import Generator, cores
+from job import cores, memory
+from job.batches import Generator
 from job.checkpoints import Checkpoints, Mirror, Progress
 from job.events import Log
 from job.interruption import Interruption
@@ -41,7 +41,7 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
     measured, in_cpu = ratio(samples, ALL_IN, ALONE), ratio(samples, ALL_IN, ALONE, cpu)
     yield Row(what, f"{measured:.3f} × the steps alone ({in_cpu:.3f} in CPU)", "≤ 1.03", measured <= 1.03)
     blocked, uploading = statistics.median(found.blocked), statistics.median(found.uploading)
-    share = (blocked + uploading / cores()) / wall(samples[ALL_IN])
+    share = (blocked + uploading / cores.usable()) / wall(samples[ALL_IN])
     yield Row(
         "A checkpoint every epoch, mirrored to the bucket",
         f"{100 * share:.2f} % of the epoch: training stands still for {blocked:.3f} s,"

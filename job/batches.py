@@ -11,7 +11,6 @@ What it costs, the largest part's lead over the mean, is in docs/scale.md.
 """
 
 import math
-import os
 import weakref
 from collections import deque
 from collections.abc import Generator as Generating
@@ -25,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from job import volume
+from job import cores, volume
 from job.augmentation import Augmentation
 from job.errors import VolumeFailed
 from job.images import NotAPicture, decode
@@ -62,7 +61,7 @@ class Buffers:
 
     def __init__(self) -> None:
         # As much as one generator has under way at once.
-        self._spare: deque[NDArray[np.float32]] = deque(maxlen=cores() + 2)
+        self._spare: deque[NDArray[np.float32]] = deque(maxlen=cores.usable() + 2)
 
     def lend(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """An array of anything. Threads may ask at once."""
@@ -78,28 +77,6 @@ class Buffers:
         array = np.frombuffer(memory.data, np.float32, count)
         weakref.finalize(array, self._spare.append, memory).atexit = False
         return array.reshape(shape)
-
-
-def cores() -> int:
-    """CPU cores that this process may use: the container's quota where there is one, at least 1."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota()
-    return max(1, min(available, int(quota))) if quota else available
-
-
-def _quota() -> float | None:
-    """Cores of the cgroup's CPU quota, v2 or v1; None without one."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        microseconds = int((folder / "cpu.cfs_quota_us").read_text())
-        return microseconds / int((folder / "cpu.cfs_period_us").read_text()) if microseconds > 0 else None
-    except (OSError, ValueError):
-        return None
 
 
 class Pixels:
@@ -250,10 +227,10 @@ class Generator:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _threads(self) -> int:
-        """To be asked once: `cores` reads files, and a thread at work would have the interpreter next."""
+        """To be asked once: `cores.usable` reads files, and a thread at work would have the interpreter next."""
         own = self.batch_size * len(self.pixels) // self.images  # of each batch, in the mean
         size = own * math.prod(self.pixels.size) * 3 * np.dtype(np.float32).itemsize
-        return max(1, min(cores(), MOST_AHEAD // max(1, size)))
+        return max(1, min(cores.usable(), MOST_AHEAD // max(1, size)))
 
     def _upcoming(self, epoch: int, step: int) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
         while True:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from job import publish, volume
-from job.batches import as_input, cores
+from job import cores, publish, volume
+from job.batches import as_input
 from job.errors import BadData, NotFound, printable
 from job.events import percent
 from job.images import NotAPicture, decode
@@ -114,7 +114,7 @@ def _model(address: str, access: Access) -> tuple[str, bytes]:
 
 def _batches(images: Iterable[str], size: int) -> Iterator[tuple[list[str], list[NDArray[np.uint8] | str]]]:
     """Names, and for each its picture, size×size×3, or why there is none; the next batches are decoded meanwhile."""
-    pool = ThreadPoolExecutor(cores(), "images")
+    pool = ThreadPoolExecutor(cores.usable(), "images")
     ahead: deque[tuple[list[str], list[Future[NDArray[np.uint8] | str]]]] = deque()
     files = _files(images)
     try:

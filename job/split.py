@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from job import volume
+from job import cores, volume
 from job.archive import CLASSES, Archive
 from job.errors import BadData
 from job.events import Log
@@ -162,7 +162,7 @@ def _load(directory: Path, counts: Counts, log: Log, gang: Gang) -> Split | None
     except (ValueError, KeyError, TypeError):
         return None
     damaged = sorted(set(_files(directory)) - {record.path for record in images})
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores.usable()) as pool:
         own = [record for record in images if owners[record.path] == gang.worker]
         whole = pool.map(lambda record: _is_whole(directory / record.path, record), own)
         damaged += [record.path for record, is_whole in zip(own, whole, strict=True) if not is_whole]
@@ -201,12 +201,10 @@ def _build(
         known_broken = len(broken)
         paths = {image: path_of(image, split) for image, split in assign(archive.uri, numbers, counts, broken).items()}
         owners = shards(paths.values(), gang.size)
+        mine = {path: image for image, path in paths.items() if owners[path] == gang.worker}
         # By path: a spare may have got another place, when one before it was found broken.
-        members = {
-            image: archive.images[image]
-            for image, path in paths.items()
-            if owners[path] == gang.worker and path not in done
-        }
+        done = {path: record for path, record in done.items() if path in mine}
+        members = {image: archive.images[image] for path, image in mine.items() if path not in done}
         total = len(members) + len(done)
 
         def check_and_write(member: Member, data: bytes, paths: Mapping[Image, str] = paths) -> str | NotAPicture:
@@ -234,8 +232,7 @@ def _build(
             break
         broken = {(label, number): reason for theirs in known for label, number, reason in theirs}
     if gang.size > 1:
-        mine = {path: done[path] for path, owner in owners.items() if owner == gang.worker}
-        done = {path: Record(*record) for theirs in gang.gathered(mine) for path, record in theirs.items()}
+        done = {path: Record(*record) for theirs in gang.gathered(done) for path, record in theirs.items()}
     images = [done[path] for path in owners]
     for path in _files(directory):
         if path not in owners:

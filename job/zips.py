@@ -3,7 +3,6 @@
 import bisect
 import contextlib
 import io
-import os
 import struct
 import threading
 import zipfile
@@ -14,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from job import cores
 from job.errors import BadData, Unavailable
 from job.interruption import Interruption
 from job.stores import Store
@@ -22,9 +22,9 @@ Result = TypeVar("Result")
 
 WORKERS = 16
 """Ranges read at once: enough to fill a 200 Mbit/s link with 30 ms of delay."""
-HANDLERS = min(4, os.cpu_count() or 1)
-"""Ranges whose members are handled at once. Of more threads each would wait for Python's lock most of the time: sixteen
-took 1.4 times the CPU time of two."""
+MOST_HANDLERS = 4
+"""Ranges whose members are handled at once, if there are as many cores. Of more threads each would wait for Python's
+lock most of the time: sixteen took 1.4 times the CPU time of two."""
 MOST_AT_ONCE = 1 << 20
 """Bytes of one range; with WORKERS, what unpacking holds in memory. Of a range of images only pieces are held."""
 MOST_GAP = 1 << 10
@@ -172,7 +172,8 @@ def fetch(
     the caller may remove what they made.
     """
     waiting = deque(ranges(members))
-    handling, ended = threading.Semaphore(HANDLERS), threading.Event()
+    handlers = min(MOST_HANDLERS, cores.usable())
+    handling, ended = threading.Semaphore(handlers), threading.Event()
 
     def handled(group: list[Member], block: bytearray, start: int) -> list[tuple[Member, Result | Broken]]:
         with handling:
@@ -192,9 +193,9 @@ def fetch(
         # Waits for what `handle` has begun, which is short, and not for the storage to answer.
         pool.shutdown(wait=False, cancel_futures=True)
         ended.set()
-        for _ in range(HANDLERS):
+        for _ in range(handlers):
             handling.acquire()
-        handling.release(HANDLERS)
+        handling.release(handlers)
 
 
 def ranges(members: Iterable[Member]) -> list[list[Member]]:

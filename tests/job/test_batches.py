@@ -3,7 +3,7 @@ import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from job import batches, images
+from job import batches, cores, images
 from job.augmentation import Augmentation
-from job.batches import Batch, Generator, Pixels, cores
+from job.batches import Batch, Generator, Pixels
 from job.errors import VolumeFailed
 
 IMAGES, BATCH_SIZE, SEED = 11, 4, 7
@@ -155,7 +155,7 @@ def test_each_image_is_decoded_once_a_run(
         return images.decode(data, *options)
 
     monkeypatch.setattr(batches, "decode", decode)
-    monkeypatch.setattr(batches, "cores", lambda: 4)
+    monkeypatch.setattr(cores, "usable", lambda: 4)
     generator = make(paths, tmp_path, batch_size=batch_size, most_bytes=most_bytes)
     assert [sorted(epoch) for epoch in epochs(generator, 3)] == [list(range(IMAGES))] * 3
     assert sorted(decoded) == sorted(path.read_bytes() for path in paths)
@@ -166,7 +166,7 @@ def test_large_batches_are_not_made_on_all_of_many_cores_at_once(
     most: int, at_once: int, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At most so many bytes of them: here of four images of 6×6 each."""
-    monkeypatch.setattr(batches, "cores", lambda: 16)
+    monkeypatch.setattr(cores, "usable", lambda: 16)
     monkeypatch.setattr(batches, "MOST_AHEAD", most)
     busy, most_busy, lock = 0, 0, threading.Lock()
 
@@ -244,43 +244,6 @@ def test_a_file_that_is_gone_and_a_scratch_that_cannot_be_written_are_the_volume
     (tmp_path / "file").touch()
     with pytest.raises(VolumeFailed, match=str(tmp_path / "file")):
         Pixels(paths, 6, tmp_path / "file", 0)
-
-
-@pytest.mark.parametrize(
-    ("files", "affinity", "expected"),
-    [
-        ({}, 8, 8),
-        ({"cpu.max": "max 100000\n"}, 8, 8),
-        ({"cpu.max": "200000 100000\n"}, 8, 2),
-        ({"cpu.max": "250000 100000\n"}, 8, 2),
-        ({"cpu.max": "50000 100000\n"}, 8, 1),
-        ({"cpu.max": "1600000 100000\n"}, 8, 8),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8, 3),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8, 8),
-        ({"cpu.max": "nonsense"}, 1, 1),
-    ],
-)
-def test_cores_are_those_of_the_containers_quota(
-    files: Mapping[str, str], affinity: int, expected: int, cgroup: Callable[[Mapping[str, str]], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    cgroup(files)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(affinity)))
-    assert cores() == expected
-
-
-@pytest.fixture
-def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], None]:
-    """Puts files into what this process takes for /sys/fs/cgroup."""
-    root = tmp_path / "sys/fs/cgroup"
-    monkeypatch.setattr(batches, "Path", lambda path: tmp_path / path.lstrip("/"))
-
-    def put(files: Mapping[str, str]) -> None:
-        for name, text in files.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text)
-
-    return put
 
 
 def test_augmented_batches_follow_from_seed_epoch_and_step_alone(tmp_path: Path) -> None:

@@ -211,8 +211,12 @@ def test_a_member_with_a_wrong_crc_is_left_out_too(tmp_path: Path) -> None:
 def test_a_spare_that_moves_to_another_split_is_written_there(tmp_path: Path) -> None:
     # Number 9 is at first to stand in for 6, a test image; when 8 is found broken it stands in for 1.
     archive = archive_of(tmp_path / "a.zip", {("cat", 1): TEXT, ("cat", 6): TEXT, ("cat", 8): TEXT})
-    split = built(archive, tmp_path / "split")
+    heard = Heard()
+    split = built(archive, tmp_path / "split", heard)
     assert numbers(split, "cat") == {"train": [0, 2, 3, 9], "validation": [4, 5], "test": [7, 10]}
+    progress = [(event["done"], event["total"]) for event in heard.events["fetching"]]
+    assert progress[-1] == (16, 16)
+    assert max(done for done, _ in progress) == 16
     check(split)
 
 
