@@ -130,4 +130,8 @@ def _wanted(given: Object, flags: dict[str, Any]) -> Wanted:
     known = {
         name: value for name, value in (found | {k: v for k, v in flags.items() if v is not None}).items() if value
     }
+    shared = dig(given, "volume", "accessMode") == "ReadWriteMany"
+    if known.get("workers", 1) > 1 and known.get("volume_type", "pvc") == "pvc" and not shared:
+        # As the chart has it: each pod gets a claim of its own, which helm does not make.
+        known["volume_type"] = "ephemeral"
     return Wanted(**known | {"gpus": gpus, "tolerations": [*tolerations, *dig(given, "tolerations", default=[])]})

@@ -310,7 +310,7 @@ def test_values_and_flags_over_them(tmp_path: Path) -> None:
     values = {
         "gpu": {"count": 2, "resource": "amd.com/gpu", "tolerations": [{"key": "amd.com/gpu"}]},
         "credentials": {"existingSecret": "mine", "keys": {"accessKeyId": "id", "sessionToken": "token"}},
-        "volume": {"storageClass": "fast", "existingClaim": "data", "type": "pvc"},
+        "volume": {"storageClass": "fast", "existingClaim": "data", "type": "pvc", "accessMode": "ReadWriteMany"},
         "tolerations": [{"key": "spot"}],
         "nodeSelector": {"zone": "a"},
         "resources": {"requests": {"memory": "16Gi"}},
@@ -330,6 +330,10 @@ def test_values_and_flags_over_them(tmp_path: Path) -> None:
     over = wanted_of(path, gpus=0, secret="theirs", gpu_resource=None, storage_class="slow")
     assert (over.gpus, over.secret, over.gpu_resource, over.storage_class) == (0, "theirs", "amd.com/gpu", "slow")
     assert over.tolerations == [{"key": "spot"}]
+    path.write_text("workers: 2")
+    # Each worker's claim, which is not helm's to make.
+    assert (wanted_of(path).volume_type, wanted_of(path, workers=1).volume_type) == ("ephemeral", "pvc")
+    assert "persistentvolumeclaims" not in wanted_of(path).made
 
 
 @pytest.mark.parametrize(
