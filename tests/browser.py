@@ -92,7 +92,8 @@ def _address(file: Path, process: subprocess.Popen[bytes]) -> str:
     """Of the browser's first page, once it has one."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError, ValueError, StopIteration):
+        # The file may be there and still be empty.
+        with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
             port = int(file.read_text().split()[0])
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
                 f"http://127.0.0.1:{port}/json"
