@@ -93,17 +93,18 @@ def rmsprop(learning_rate: float, steps: int) -> Any:
     return RMSprop(learning_rate)
 
 
-def sgd(learning_rate: float, steps: int) -> Any:
-    """Nesterov's momentum; the rate rises over a sixteenth of `steps`, then falls to nothing along a cosine.
+def muon(learning_rate: float, steps: int) -> Any:
+    """The rate rises over a sixteenth of `steps`, then falls to nothing along a cosine.
 
     Weight decay holds for kernels alone, and is multiplied by the rate (Loshchilov and Hutter, 2019). The rate
     follows from the optimizer's count of its steps, which the checkpoints hold.
     """
-    from keras.optimizers import SGD
     from keras.optimizers.schedules import CosineDecay
+
+    from job.muon import Muon
 
     rising = steps // 16
     schedule = CosineDecay(0.0, steps - rising, warmup_target=learning_rate, warmup_steps=rising)
-    optimizer = SGD(schedule, momentum=0.9, nesterov=True, weight_decay=0.01)
+    optimizer = Muon(schedule, weight_decay=0.2, adam_weight_decay=0.2, adam_lr_ratio=0.3, adam_beta_2=0.99)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

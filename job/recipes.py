@@ -92,17 +92,17 @@ RECIPES = {
         ),
         Recipe(
             name="compact",
-            summary="a lean residual net made for a CPU, with mixup and a cosine schedule",
-            epochs=240,
-            batch_size=50,
-            learning_rate=0.1,
-            image_size=96,
+            summary="a lean residual net made for a CPU, with mixup, Muon and a cosine schedule",
+            epochs=50,
+            batch_size=100,
+            learning_rate=0.02,
+            image_size=112,
             smallest_image_size=32,
             monitor="val_loss",
             model=nets.compact,
-            optimizer=nets.sgd,
+            optimizer=nets.muon,
             augmentation=Augmentation(
-                rotation=15, crop=0.3, horizontal_flip=True, brightness=0.2, contrast=0.3, saturation=0.3, scale=5 / 6
+                rotation=15, crop=0.3, horizontal_flip=True, brightness=0.2, contrast=0.3, saturation=0.3, scale=6 / 7
             ),
             label_smoothing=0.1,
             mixup=0.4,
