@@ -94,7 +94,8 @@ def rmsprop(learning_rate: float, steps: int) -> Any:
 
 
 def muon(learning_rate: float, steps: int) -> Any:
-    """The rate rises over a sixteenth of `steps`, then falls to nothing along a cosine.
+    """Muon for convolutions, Adam for all else. The rate rises over a sixteenth of `steps`, then falls to nothing along
+    a cosine.
 
     Weight decay holds for kernels alone, and is multiplied by the rate (Loshchilov and Hutter, 2019). The rate
     follows from the optimizer's count of its steps, which the checkpoints hold.
