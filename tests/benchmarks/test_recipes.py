@@ -1,9 +1,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import REPOSITORY
 
 
+@pytest.mark.slow
 def test_the_table_of_the_recipes_is_what_the_code_gives() -> None:
     table = subprocess.run(
         [sys.executable, "-m", "benchmarks.recipes"], cwd=REPOSITORY, capture_output=True, text=True, check=True

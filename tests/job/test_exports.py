@@ -136,6 +136,7 @@ def test_a_format_that_there_is_not(arguments: tuple[str, ...], catsdogs: Catsdo
     assert "'pickle' is not one of savedmodel, onnx, tflite" in process.stderr
 
 
+@pytest.mark.slow
 def test_killed_while_it_exports(arguments: tuple[str, ...], catsdogs: Catsdogs, tmp_path: Path) -> None:
     with Job("run", *arguments, ALL, "--log-format=json", env={}, directory=tmp_path) as job:
         job.until_true((tmp_path / "volume/work/exported/artifacts/model.savedmodel.zip").exists)

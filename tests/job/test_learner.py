@@ -1,5 +1,6 @@
 """The training step on one device and on several: two logical CPUs stand in for two GPUs."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -50,6 +51,7 @@ print(json.dumps({"replicas": found.replicas, **parts}))
 """
 
 
+@functools.cache
 def learned(devices: int, recipe: str, precision: str = "float32", xla: str = "") -> dict[str, Any]:
     """What SCRIPT tells of a learner on that many devices."""
     process = subprocess.run(
@@ -74,7 +76,7 @@ def test_two_devices_learn_what_one_learns() -> None:
         assert np.ravel(two[part]) == pytest.approx(np.ravel(one[part]), rel=1e-4), part
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_is_measured_sees_mirror_images_too(devices: int) -> None:
     """On two devices each normalizes its own part of a batch, so that they learn something else than one."""
     told = learned(devices, "compact")

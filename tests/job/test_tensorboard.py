@@ -82,6 +82,7 @@ def test_whatever_was_there_the_files_end_as_if_never_disturbed(left: str, tmp_p
         assert (tmp_path / "disturbed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_in_the_same_files(sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path) -> None:
     """One file is there while it trains, one is lost with the kill; both have every epoch at the end."""
     arguments = (

@@ -70,7 +70,8 @@ def stepped(recipe: str, workers: int) -> list[dict[str, Any]]:
             process.kill()
 
 
-@pytest.mark.parametrize("recipe", ["baseline", pytest.param("augmented", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["baseline", "augmented"])
 def test_workers_have_equal_weights(recipe: str) -> None:
     """Also where the parts of a batch differ in size, and where one of them has no image."""
     one, other = stepped(recipe, 2)
