@@ -27,7 +27,7 @@ def _libraries() -> tuple[Any, Any]:
 class Augmentation:
     """How far images are distorted, with the meaning that Keras' ImageDataGenerator gives to these numbers.
 
-    Each is drawn evenly from both sides. What comes in from beyond an edge repeats the edge's pixels.
+    Each is drawn evenly from both sides.
     """
 
     rotation: float = 0.0
@@ -38,7 +38,12 @@ class Augmentation:
     shear: float = 0.0
     """Degrees."""
     zoom: float = 0.0
-    """Widths and heights of 1 - zoom to 1 + zoom of the image are shown, drawn apart."""
+    """Widths and heights of 1 - zoom to 1 + zoom of the image are shown, drawn apart unless `keep_ratio`."""
+    keep_ratio: bool = False
+    """Width and height are zoomed alike, as Keras' RandomZoom layer does."""
+    reflect: bool = False
+    """What comes in from beyond an edge mirrors the image, as in Keras' layers, instead of repeating the edge's
+    pixels."""
     horizontal_flip: bool = False
     """Half of the images are mirrored."""
     crop: float = 1.0
@@ -59,7 +64,7 @@ class Augmentation:
         matrix = numpy.array(self.matrix(draws, height, width))
         distorted: NDArray[np.uint8] = cv2.warpAffine(
             image, matrix, (self.scaled(width), self.scaled(height)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
+            borderMode=cv2.BORDER_REFLECT if self.reflect else cv2.BORDER_REPLICATE,
         )  # fmt: skip
         if self.brightness or self.contrast or self.saturation:
             colours = numpy.array(self.colours(draws, float(distorted.mean())))
@@ -77,7 +82,7 @@ class Augmentation:
         """
         angle, shear, right, down, wide, high, mirrored = draws[:7]
         angle, shear = math.radians(self.rotation * angle), math.radians(self.shear * shear)
-        zoom_x, zoom_y = 1 + self.zoom * wide, 1 + self.zoom * high
+        zoom_x, zoom_y = 1 + self.zoom * wide, 1 + self.zoom * (wide if self.keep_ratio else high)
         shift_x, shift_y = self.width_shift * width * right, self.height_shift * height * down
         if self.crop < 1:
             area, ratio = 1 - (1 - self.crop) * (1 + wide) / 2, (4 / 3) ** high

@@ -88,7 +88,7 @@ RECIPES = {
             monitor="val_loss",
             model=nets.xception,
             optimizer=nets.rmsprop,
-            augmentation=Augmentation(rotation=36, zoom=0.2, horizontal_flip=True),
+            augmentation=Augmentation(rotation=36, zoom=0.2, keep_ratio=True, reflect=True, horizontal_flip=True),
         ),
         Recipe(
             name="compact",

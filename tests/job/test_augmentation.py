@@ -20,7 +20,9 @@ def picture(size: int = 41) -> NDArray[np.uint8]:
 
 
 def test_the_book_distorts_as_it_says() -> None:
-    assert Augmentation(40, 0.2, 0.2, 0.2, 0.2, True) == BOOK
+    assert (
+        Augmentation(rotation=40, width_shift=0.2, height_shift=0.2, shear=0.2, zoom=0.2, horizontal_flip=True) == BOOK
+    )
 
 
 def test_without_settings_nothing_changes() -> None:
@@ -69,12 +71,25 @@ def test_each_setting_alone(first: float, second: float) -> None:
     assert moved == pytest.approx([7 + 40 * first, 5 + 10 * second])
     zoomed = place(of(Augmentation(zoom=0.2), 0, 0, 0, 0, first, second), x + 10, y + 10)
     assert zoomed == pytest.approx([x + 10 * (1 + 0.2 * first), y + 10 * (1 + 0.2 * second)])
+    alike = place(of(Augmentation(zoom=0.2, keep_ratio=True), 0, 0, 0, 0, first, second), x + 10, y + 10)
+    assert alike == pytest.approx([x + 10 * (1 + 0.2 * first), y + 10 * (1 + 0.2 * first)])
 
 
 def test_what_comes_in_from_beyond_an_edge_repeats_the_edge() -> None:
     image = np.full((20, 20, 3), 200, np.uint8)
     for index in range(20):
         assert (Augmentation(rotation=45, width_shift=0.5, zoom=0.3).applied(image, 0, 0, index) == 200).all()
+
+
+def test_or_it_mirrors_the_image() -> None:
+    image = picture(20)
+    moved = Augmentation(width_shift=0.25, reflect=True)
+    for index in range(20):
+        distorted = moved.applied(image, 0, 0, index)
+        right = round(moved.matrix(np.random.default_rng([0, 0, index]).uniform(-1, 1, DRAWS).tolist(), 20, 20)[0][2])
+        beyond = distorted[5, -right - 1 :: -1] if right < 0 else distorted[5, 20 - right :]
+        within = distorted[5, -right : -2 * right] if right < 0 else distorted[5, 20 - 2 * right : 20 - right][::-1]
+        assert beyond[:, 0] == pytest.approx(within[:, 0], abs=6)
 
 
 def test_pixels_lie_where_the_matrix_says() -> None:
