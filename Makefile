@@ -50,12 +50,13 @@ test-image: $(VENV)/ready ## Build the image for CPUs and run it for real; as ro
 test-cluster: $(VENV)/ready ## Install the chart on the cluster of KUBECONFIG; without it, as root, on one of its own.
 	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
-DOCUMENTS := README.md helm/catsdogs-train/README.md
+DOCUMENTS := README.md CONTRIBUTING.md helm/catsdogs-train/README.md
 .PHONY: check
 check: $(VENV)/ready ## Run the formatter, linter and type checker, and compare generated text with its source.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo 'no hadolint for this machine: Dockerfile not checked'; fi
 	$(BIN)/cog --check --check-fail-msg="run: make docs" -I . $(DOCUMENTS)
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import measure
-from job.recipes import RECIPES
+from catsdogs.config.recipes import RECIPES
 
 FEW, MORE = 1, 3
 
@@ -17,7 +17,7 @@ FEW, MORE = 1, 3
 def used(part: str, archive: Path, folder: Path, *options: str) -> float:
     """CPU seconds of a part of the job, of all threads together."""
     where = f"--archive={archive}", f"--volume={folder}", f"--output={folder / 'runs'}"
-    return measure.command([sys.executable, "-m", "job", part, *where, *options]).cpu
+    return measure.command([sys.executable, "-m", "catsdogs", part, *where, *options]).cpu
 
 
 def main(archive: Path) -> None:

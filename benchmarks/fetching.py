@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from benchmarks import link
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, Row, Sample, Samples, command, cpu, interleaved, ratio, wall
-from job.split import Counts
+from catsdogs.data.split import Counts
 
 OURS, UNDECODED, BOTO3, S5CMD = "ours", "ours, not decoded", "boto3 + unzip + copy", "s5cmd + unzip + copy"
 
@@ -85,7 +85,7 @@ def _measured(
 
     return interleaved(
         {
-            OURS: lambda: ours("-m", "job", "prepare"),
+            OURS: lambda: ours("-m", "catsdogs", "prepare"),
             UNDECODED: lambda: ours("-m", "benchmarks.ways", "undecoded"),
             BOTO3: lambda: by_hand("boto3"),
             S5CMD: lambda: by_hand("s5cmd"),
@@ -104,7 +104,13 @@ def _received(material: Material) -> int:
     """Bytes that the server sends for one `prepare`, HTTP headers and all."""
     with contextlib.closing(link.Relay("127.0.0.1", port(material))) as relay:
         command(
-            [sys.executable, "-m", "job", "prepare", *options(material.uri(material.plain), material.scratch(), BOOK)],
+            [
+                sys.executable,
+                "-m",
+                "catsdogs",
+                "prepare",
+                *options(material.uri(material.plain), material.scratch(), BOOK),
+            ],
             {"AWS_ENDPOINT_URL_S3": relay.endpoint},
         )
         return relay.received

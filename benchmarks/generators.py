@@ -10,10 +10,10 @@ from typing import Any
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
 from benchmarks.notebook import tensorflow
-from job import cores, memory
-from job.augmentation import Augmentation
-from job.batches import Generator
-from job.split import Counts
+from catsdogs.data.augmentation import Augmentation
+from catsdogs.data.loader import DataLoader
+from catsdogs.data.split import Counts
+from catsdogs.runtime import cores, memory
 
 OURS, KERAS, DATASET = "ours", "ImageDataGenerator", "image_dataset_from_directory"
 CACHED = "tf.data .cache()"
@@ -148,8 +148,8 @@ def _makers(directory: Path, batch: int) -> dict[str, Callable[[], Pass]]:
     }
 
 
-def _generator(directory: Path, batch: int, augmentation: Augmentation | None = None) -> Generator:
-    return Generator.of(
+def _generator(directory: Path, batch: int, augmentation: Augmentation | None = None) -> DataLoader:
+    return DataLoader.of(
         sorted(directory.glob("*/*.jpg")), batch_size=batch, image_size=SIZE, seed=0, shuffled=True,
         scratch=directory.parent, most_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit()),
         augmentation=augmentation,

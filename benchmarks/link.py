@@ -21,7 +21,7 @@ DELAY = 0.030
 """Seconds for there and back."""
 RATE = 200e6 / 8
 """Bytes a second, each way."""
-MOST_WAITING = 2_000_000
+MAX_WAITING = 2_000_000
 """Bytes that wait for the link; what comes then is lost, as in any router."""
 MTU = 9000
 SERVER, CLIENT = "10.254.77.1", "10.254.77.2"
@@ -122,7 +122,7 @@ def carry(one: int, other: int) -> None:
                 while True:
                     packet = os.read(source, 1 << 16)
                     now = time.monotonic()
-                    if (free_at[target] - now) * RATE < MOST_WAITING:
+                    if (free_at[target] - now) * RATE < MAX_WAITING:
                         free_at[target] = max(now, free_at[target]) + len(packet) / RATE
                         queues[target].append((free_at[target] + DELAY / 2, packet))
 

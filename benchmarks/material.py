@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import say
-from job import sample, split
-from job.archive import CLASSES, open_archive, unpack
-from job.events import Log
-from job.interruption import Interruption
-from job.split import Counts
+from catsdogs.data import sample, split
+from catsdogs.data.archive import open_archive, unpack
+from catsdogs.data.labels import CLASSES
+from catsdogs.data.split import Counts
+from catsdogs.runtime.log import Log
+from catsdogs.runtime.signals import Interruption
 from tests.servers import S3Server, seaweedfs
 
 BUCKET = "pets"

@@ -3,8 +3,8 @@
 import sys
 from typing import Any
 
-from job.devices import Devices, start
-from job.recipes import RECIPES, Recipe
+from catsdogs.config.recipes import RECIPES, Recipe
+from catsdogs.training.devices import Devices, start
 
 HEAD = """\
 | recipe | parameters | images in training | GFLOP an image, forward | images when used | GFLOP an image when used |
@@ -26,7 +26,7 @@ def flops(model: Any, image_size: int) -> int:
 
 
 def row(recipe: Recipe, devices: Devices) -> str:
-    from job.learner import Learner
+    from catsdogs.training.step import Learner
 
     learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, devices, 1)
     size, used = recipe.image_size, recipe.image_size

@@ -11,7 +11,7 @@ from benchmarks import link
 from benchmarks.fetching import options, port
 from benchmarks.material import BOOK, Material, nest
 from benchmarks.measure import Row, Sample, command, interleaved, peak, wall
-from job.split import Counts
+from catsdogs.data.split import Counts
 
 
 def rows(material: Material, repeats: int) -> Iterator[Row]:
@@ -57,7 +57,9 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
 def _prepare(material: Material, archive: Path, counts: Counts, endpoint: str = "") -> Sample:
     where = material.uri(archive) if endpoint else str(archive)
     environment = {"AWS_ENDPOINT_URL_S3": endpoint} if endpoint else {}
-    return command([sys.executable, "-m", "job", "prepare", *options(where, material.scratch(), counts)], environment)
+    return command(
+        [sys.executable, "-m", "catsdogs", "prepare", *options(where, material.scratch(), counts)], environment
+    )
 
 
 def _smaller(material: Material, size: int) -> Path:

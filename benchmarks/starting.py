@@ -25,7 +25,7 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
     command([catsdogs, "prepare", *options(uri, kept, BOOK)])
 
     def planned() -> Sample:
-        plan = ["-m", "job", "plan", *options(uri, material.scratch(), BOOK)]
+        plan = ["-m", "catsdogs", "plan", *options(uri, material.scratch(), BOOK)]
         return command([sys.executable, "-X", "importtime", *plan], output=log)
 
     def first_step(volume: Path) -> Sample:
@@ -70,8 +70,8 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
 
 def step(arguments: list[str]) -> None:
     """`catsdogs run` until its first training step has been taken."""
-    from job.cli import main
-    from job.interruption import Interruption
+    from catsdogs.cli import main
+    from catsdogs.runtime.signals import Interruption
 
     _stop_after_first_step()
     sys.argv = ["catsdogs", "run", *arguments]
@@ -79,14 +79,14 @@ def step(arguments: list[str]) -> None:
 
 
 def _stop_after_first_step() -> None:
-    """Has job.learner patched when it is imported, so that TensorFlow is imported no earlier than it would be."""
-    from job import devices
+    """Patch catsdogs.training.step when it is imported, so that TensorFlow is imported no earlier than otherwise."""
+    from catsdogs.training import devices
 
     start = devices.start
 
     def starting(*given: Any) -> Any:
         found = start(*given)
-        from job.learner import Learner
+        from catsdogs.training.step import Learner
 
         train_step = Learner.train_step
 
@@ -105,14 +105,14 @@ def _stop_after_first_step() -> None:
 def graph() -> None:
     import numpy as np
 
-    from job import devices
-    from job.batches import Batch
-    from job.recipes import RECIPES
+    from catsdogs.config.recipes import RECIPES
+    from catsdogs.data.loader import Batch
+    from catsdogs.training import devices
 
     found = devices.start(require_gpu=False)
     import tensorflow as tf
 
-    from job.learner import Learner
+    from catsdogs.training.step import Learner
 
     recipe = RECIPES["baseline"]
     learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1000)

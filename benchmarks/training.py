@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 from benchmarks.material import BOOK, BUCKET, Material
 from benchmarks.measure import Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
-from job import cores, memory
-from job.batches import Generator
-from job.checkpoints import Checkpoints, Mirror, Progress
-from job.events import Log
-from job.interruption import Interruption
-from job.recipes import RECIPES
-from job.stores import open_store
+from catsdogs.config.recipes import RECIPES
+from catsdogs.data.loader import DataLoader
+from catsdogs.runtime import cores, memory
+from catsdogs.runtime.log import Log
+from catsdogs.runtime.signals import Interruption
+from catsdogs.storage.store import open_store
+from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
 
-ALL_IN, ALONE = "the epoch, all in", "the steps alone, on batches in memory"
+ALL_IN, SINGLE = "the epoch, all in", "the steps alone, on batches in memory"
 
 
 class Costs(NamedTuple):
@@ -38,7 +38,7 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
         f"{what}: seconds",
         "; ".join(f"{name} {wall(epochs):.2f} ({cpu(epochs):.2f} CPU)" for name, epochs in samples.items()),
     )
-    measured, in_cpu = ratio(samples, ALL_IN, ALONE), ratio(samples, ALL_IN, ALONE, cpu)
+    measured, in_cpu = ratio(samples, ALL_IN, SINGLE), ratio(samples, ALL_IN, SINGLE, cpu)
     yield Row(what, f"{measured:.3f} × the steps alone ({in_cpu:.3f} in CPU)", "≤ 1.03", measured <= 1.03)
     blocked, uploading = statistics.median(found.blocked), statistics.median(found.uploading)
     share = (blocked + uploading / cores.usable()) / wall(samples[ALL_IN])
@@ -51,17 +51,17 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
 
 
 def costs(directory: Path, epochs: int, saves: int) -> Costs:
-    from job import devices
+    from catsdogs.training import devices
 
     found = devices.start(require_gpu=False)
-    from job.learner import Learner
-    from job.training import Training
+    from catsdogs.training.loop import Training
+    from catsdogs.training.step import Learner
 
     recipe, log = RECIPES["baseline"], Log([])
     learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1000)
     with tempfile.TemporaryDirectory() as scratch:
         training, validation = (
-            Generator.of(
+            DataLoader.of(
                 sorted((directory / split).glob("*/*.jpg")), batch_size=recipe.batch_size,
                 image_size=recipe.image_size, seed=0, shuffled=split == "train", scratch=Path(scratch),
                 most_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit() / 2),
@@ -81,7 +81,7 @@ def costs(directory: Path, epochs: int, saves: int) -> Costs:
     return Costs(samples, list(blocked), list(uploading))
 
 
-def _epochs(fit: Any, learner: Any, training: Generator, validation: Generator, repeats: int) -> Samples:
+def _epochs(fit: Any, learner: Any, training: DataLoader, validation: DataLoader, repeats: int) -> Samples:
     import tensorflow as tf
 
     batches = training.batches()
@@ -108,7 +108,7 @@ def _epochs(fit: Any, learner: Any, training: Generator, validation: Generator, 
         all_in()
         shown = [training.batch(0, step) for step in range(len(training))]
         unseen = list(validation.batches())
-        return interleaved({ALL_IN: all_in, ALONE: alone}, repeats)
+        return interleaved({ALL_IN: all_in, SINGLE: alone}, repeats)
 
 
 def _saved(fit: Any, mirror: Mirror) -> tuple[float, float]:

@@ -54,9 +54,9 @@ def copied(originals: Path, base: Path, counts: dict[str, int]) -> Path:
 
 def undecoded(arguments: list[str]) -> None:
     """`catsdogs prepare` that takes every image for a picture: CRC-32 and SHA-256, but no decoding."""
-    from job import split
-    from job.cli import main
-    from job.interruption import Interruption
+    from catsdogs.cli import main
+    from catsdogs.data import split
+    from catsdogs.runtime.signals import Interruption
 
     def unchecked(data: bytes) -> None:
         del data

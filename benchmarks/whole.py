@@ -20,7 +20,9 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
         scratch = material.scratch()
         # One run id would be one run: the second would find it published.
         output = f"--output=s3://{BUCKET}/runs/{scratch.stat().st_ino}-{len(fetching)}"
-        return command([sys.executable, "-m", "job", "run", f"--epochs={EPOCHS}", *options(uri, scratch, BOOK), output])
+        return command(
+            [sys.executable, "-m", "catsdogs", "run", f"--epochs={EPOCHS}", *options(uri, scratch, BOOK), output]
+        )
 
     def notebook() -> Sample:
         directory = material.scratch()

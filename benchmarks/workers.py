@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, WITH_BYTECODE, Failed, Row, Sample, in_child, interleaved, wall
-from job.batches import Generator
-from job.recipes import RECIPES
-from job.split import shards
+from catsdogs.config.recipes import RECIPES
+from catsdogs.data.loader import DataLoader
+from catsdogs.data.split import shards
 
 BATCHES = (20, 128)
 """The recipe's own, and one over which what a step costs beside its images is spread."""
@@ -83,19 +83,19 @@ def _free_port() -> int:
 def work(worker: int, listed: list[str], core: int, batch_size: int, directory: Path) -> tuple[float, float]:
     """Wall and CPU seconds of the training steps of an epoch, as this worker takes part in it."""
     os.sched_setaffinity(0, {core})
-    from job import devices
+    from catsdogs.training import devices
 
     found = devices.start(False, worker, listed)
     import tensorflow as tf
 
-    from job.learner import Learner
+    from catsdogs.training.step import Learner
 
     recipe = RECIPES["baseline"]
     learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1)
     paths = sorted((directory / "train").glob("*/*.jpg"))
     own = [place % len(listed) == worker for place in range(len(paths))] if len(listed) > 1 else None
     with tempfile.TemporaryDirectory() as scratch:
-        generator = Generator.of(
+        generator = DataLoader.of(
             paths, batch_size=batch_size, image_size=recipe.image_size, seed=0, shuffled=True, scratch=Path(scratch),
             most_bytes=1 << 30, own=own,
         )  # fmt: skip
@@ -127,7 +127,7 @@ def input_of_one_core(directory: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for recipe in (RECIPES["baseline"], RECIPES["augmented"]):
-            generator = Generator.of(
+            generator = DataLoader.of(
                 paths, batch_size=20, image_size=150, seed=0, shuffled=True, scratch=Path(scratch),
                 most_bytes=1 << 30, augmentation=recipe.augmentation,
             )  # fmt: skip

@@ -1,7 +1,9 @@
 """The tables of README.md, made from the code by `make docs` and compared with it by `make check`."""
 
+import ast
 import json
 import re
+import tomllib
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +12,9 @@ from typing import Any
 
 import click
 
-from job.cli import catsdogs
-from job.errors import EXIT_CODES
-from job.recipes import RECIPES
+from catsdogs.cli import catsdogs
+from catsdogs.config.recipes import RECIPES
+from catsdogs.runtime.errors import EXIT_CODES
 from k8s.cli import plugin as kubectl
 
 REPOSITORY = Path(__file__).parents[1]
@@ -53,6 +55,20 @@ def commands(group: click.Group = catsdogs, program: str = "catsdogs") -> str:
 def plugin() -> str:
     """The same of the kubectl plugin."""
     return commands(kubectl, "kubectl catsdogs")
+
+
+def packages() -> str:
+    """Return a row for each package of the job, from top to bottom, with its docstring."""
+    top_down = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0][
+        "layers"
+    ]
+    lines = []
+    for name in (name for layer in top_down for name in layer.split(" : ")):
+        module = REPOSITORY / "job" / "catsdogs" / name
+        source = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+        docstring = ast.get_docstring(ast.parse(source.read_text())) or ""
+        lines.append(f"| `{name}` | {' '.join(docstring.partition(chr(10) * 2)[0].split())} |")
+    return "\n".join(lines)
 
 
 def exit_codes() -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from job import sample
+from catsdogs.data import sample
 from tests import servers
 from tests.servers import S3Server
 
@@ -66,7 +66,7 @@ def catsdogs(tmp_path: Path) -> Catsdogs:
     ) -> subprocess.CompletedProcess[str]:
         clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
         return subprocess.run(
-            [sys.executable, "-m", "job", *map(str, args)],
+            [sys.executable, "-m", "catsdogs", *map(str, args)],
             env=clean | (env or {}),
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ from kubernetes import config  # type: ignore[import-untyped,unused-ignore]
 Object = dict[str, Any]
 
 
-class Refused(Exception):
+class PermissionDenied(Exception):
     """The API server's own words."""
 
     def __init__(self, status: int, text: str):
@@ -22,7 +22,7 @@ class Api:
         self._client = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call,unused-ignore]
 
     def __call__(self, method: str, path: str, body: Object | None = None, kind: str = "application/json") -> Object:
-        """Raises Refused, and urllib3's HTTPError where no server answers."""
+        """Raises PermissionDenied, and urllib3's HTTPError where no server answers."""
         place, _, query = path.partition("?")
         request = self._client.param_serialize(
             method,
@@ -35,7 +35,7 @@ class Api:
         answer = self._client.call_api(*request, _request_timeout=30)
         text = answer.read()
         if answer.status >= 400:
-            raise Refused(answer.status, text.decode(errors="replace"))
+            raise PermissionDenied(answer.status, text.decode(errors="replace"))
         found: Object = json.loads(text)
         return found
 
@@ -53,7 +53,7 @@ class Api:
         """None if there is no such object."""
         try:
             return self.get(path)
-        except Refused as refused:
+        except PermissionDenied as refused:
             if refused.status == 404:
                 return None
             raise

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import urllib3
 
-from job import __version__
+from catsdogs import __version__
 from tests.cluster import binaries, parts
-from tests.cluster.api import Api, Refused
+from tests.cluster.api import Api, PermissionDenied
 from tests.cluster.binaries import Missing, installed
 from tests.cluster.parts import CNI, NODE, PAUSE, SOCKET
 from tests.cluster.sandbox import INSIDE, OUTSIDE, Process, Sandbox, alone, sandbox
@@ -105,7 +105,7 @@ class Own:
             time.sleep(0.1)
 
     def _answers(self) -> bool:
-        with contextlib.suppress(urllib3.exceptions.HTTPError, Refused):
+        with contextlib.suppress(urllib3.exceptions.HTTPError, PermissionDenied):
             self.api.get("/apis/batch/v1")
             # RBAC's own rules are written after the server answers.
             return self.api.find("/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node") is not None

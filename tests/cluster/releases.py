@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.api import Api, Object, Refused
+from tests.cluster.api import Api, Object, PermissionDenied
 from tests.cluster.cluster import Cluster
 from tests.cluster.storage import Relay
 from tests.helm.chart import CHART, Helm
@@ -86,7 +86,7 @@ class Namespace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(PermissionDenied):
             self.api("DELETE", f"/api/v1/namespaces/{self.name}")
 
     def path(self, kind: str, name: str = "") -> str:

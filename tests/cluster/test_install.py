@@ -2,9 +2,9 @@
 
 import pytest
 
-from job import publish
-from job.stores import open_store
-from tests.cluster.api import Refused
+from catsdogs.results import publish
+from catsdogs.storage.store import open_store
+from tests.cluster.api import PermissionDenied
 from tests.cluster.releases import RESTRICTED, Namespace
 from tests.published import check_manifest
 
@@ -33,5 +33,5 @@ def test_namespace_refuses_what_is_not_restricted(namespace: Namespace) -> None:
     """Else the other tests' namespaces would prove nothing."""
     assert namespace.api.get(f"/api/v1/namespaces/{namespace.name}")["metadata"]["labels"][RESTRICTED] == "restricted"
     pod = {"metadata": {"name": "free"}, "spec": {"containers": [{"name": "free", "image": namespace.cluster.image}]}}
-    with pytest.raises(Refused, match='violates PodSecurity \\\\"restricted:latest\\\\"'):
+    with pytest.raises(PermissionDenied, match='violates PodSecurity \\\\"restricted:latest\\\\"'):
         namespace.api("POST", namespace.path("pods"), pod)

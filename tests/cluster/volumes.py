@@ -12,7 +12,7 @@ from pathlib import Path
 
 import urllib3
 
-from tests.cluster.api import Api, Object, Refused
+from tests.cluster.api import Api, Object, PermissionDenied
 
 CLASS = "folders"
 PROVISIONER = "catsdogs-train/folders"
@@ -35,7 +35,7 @@ def provisioning(api: Api, node: str, outside: Path, inside: Path) -> Iterator[N
     def provide() -> None:
         while not ended.wait(INTERVAL):
             # The API server may be restarted meanwhile.
-            with contextlib.suppress(urllib3.exceptions.HTTPError, Refused):
+            with contextlib.suppress(urllib3.exceptions.HTTPError, PermissionDenied):
                 _provide(api, node, outside, inside)
 
     thread = threading.Thread(target=provide, name="volumes")

@@ -45,7 +45,7 @@ class Job:
         self.began = time.monotonic()
         with self._stderr.open("wb") as file:
             self.process = subprocess.Popen(
-                [*through, sys.executable, "-m", "job", *map(str, arguments)],
+                [*through, sys.executable, "-m", "catsdogs", *map(str, arguments)],
                 env=environment(env),
                 cwd=directory,
                 stdin=subprocess.DEVNULL,

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.errors import JobError
-from job.events import Log
-from job.interruption import Interruption
-from job.run import prepare
-from job.settings import Settings
+from catsdogs.config.settings import Settings
+from catsdogs.pipeline.workflow import prepare
+from catsdogs.runtime.errors import JobError
+from catsdogs.runtime.log import Log
+from catsdogs.runtime.signals import Interruption
 from tests.faults import zips
 from tests.faults.photos import names, noise
 from tests.faults.running import SPLIT, Job

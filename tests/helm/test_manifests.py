@@ -11,8 +11,8 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from job import __version__
-from job.errors import EXIT_CODES, Interrupted
+from catsdogs import __version__
+from catsdogs.runtime.errors import EXIT_CODES, Interrupted
 from tests.helm.chart import CHART, FILES, Helm, Manifest, Rendered, containers, environment, pods
 from tests.helm.relations import Names, problems
 from tests.helm.security import violations
@@ -171,7 +171,7 @@ def test_the_root_is_read_only_and_no_token_is_there_unasked(helm4: Helm, name: 
 def test_exit_codes_are_treated_as_their_table_says(helm4: Helm, name: str) -> None:
     [owner] = [pod.owner for pod in pods(helm4.template(file(name)).manifests) if pod.owner["kind"] != "Pod"]
     spec = owner["spec"] if name == "minimal" else owner["spec"]["jobTemplate"]["spec"]
-    hopeless = sorted(code for code, (_, retry_helps) in EXIT_CODES.items() if retry_helps is False)
+    hopeless = sorted(code for code, (_, retryable) in EXIT_CODES.items() if retryable is False)
     on_code = {"containerName": "catsdogs", "operator": "In"}
     # In this order: the first that fits counts, so that bad data ends the Job even on a node that is drained.
     assert spec["podFailurePolicy"]["rules"] == [

@@ -10,10 +10,10 @@ import click
 import pytest
 import yaml
 
+from catsdogs.cli import catsdogs as command
+from catsdogs.config.extras import FORMATS
+from catsdogs.config.recipes import RECIPES
 from docs import values as documented
-from job.cli import catsdogs as command
-from job.exports import FORMATS
-from job.recipes import RECIPES
 from tests.conftest import Catsdogs
 from tests.helm.chart import CHART, FILES, Helm, environment, pods
 from tests.servers import S3Server

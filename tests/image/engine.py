@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "catsdogs-train"
 READY_SECONDS = 30
-MOST_CACHED = "6gb"
+MAX_CACHED = "6gb"
 """Of layers, between two starts of an engine of our own."""
 SUITE = "bookworm"
 PACKAGES = "ca-certificates,python3,python3-venv"
@@ -95,7 +95,7 @@ def engine() -> Iterator[Engine]:
             yield found
             # Other sources make other layers, and those before them would stay for ever.
             found("image", "prune", "--force")
-            found("builder", "prune", "--force", "--keep-storage", MOST_CACHED)
+            found("builder", "prune", "--force", "--keep-storage", MAX_CACHED)
         finally:
             process.terminate()
             process.wait()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from job import __version__
+from catsdogs import __version__
 from tests.conftest import REPOSITORY
 from tests.image.engine import Engine, NoEngine, base_image, engine
 from tests.published import check_manifest, files, new_bucket, objects
@@ -91,7 +91,7 @@ def test_without_options_says_what_is_missing(docker: Engine) -> None:
 
 
 def test_memory_limit_is_seen(docker: Engine) -> None:
-    script = "from job import memory; print(memory.limit())"
+    script = "from catsdogs.runtime import memory; print(memory.limit())"
     process = docker("run", "--rm", "--memory=1g", "--entrypoint=python3", IMAGE, "-c", script)
     assert process.stdout.strip() == str(2**30)
 
@@ -109,7 +109,7 @@ def test_machine_that_is_not_enough(
     engine_options: list[str], options: list[str], code: int, words: list[str], docker: Engine, data: str
 ) -> None:
     with_archive = ["--volume", f"{data}:/data", *LOCKED_DOWN, *engine_options]
-    sample = "from job.sample import write_archive; from pathlib import Path; write_archive(Path('/data/a.zip'), 24)"
+    sample = "import pathlib; from catsdogs.data import sample; sample.write_archive(pathlib.Path('/data/a.zip'), 24)"
     assert docker("run", "--rm", *with_archive, "--entrypoint=python3", IMAGE, "-c", sample).returncode == 0
     process = docker("run", "--rm", *with_archive, IMAGE, "run", "--archive=a.zip", "--output=runs", *SMALL, *options)
     assert process.returncode == code, process.stderr

@@ -38,7 +38,7 @@ def trained(seaweedfs: S3Server, sample_archive: Path, tmp_path_factory: pytest.
     archive = f"s3://{bucket}/datasets/dogs-vs-cats.zip"
     subprocess.run(
         [
-            sys.executable, "-m", "job", "run", f"--archive={archive}", f"--output=s3://{bucket}/runs",
+            sys.executable, "-m", "catsdogs", "run", f"--archive={archive}", f"--output=s3://{bucket}/runs",
             f"--volume={directory / 'volume'}", *ARGUMENTS,
         ],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **seaweedfs.environment},

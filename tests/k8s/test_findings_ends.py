@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from job.errors import EXIT_CODES
+from catsdogs.runtime.errors import EXIT_CODES
 from k8s import contract
 from k8s.contract import Object
 from k8s.findings import DIAGNOSES, OTHERWISE, diagnose, stage_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import EXIT_CODES
+from catsdogs.runtime.errors import EXIT_CODES
 from k8s.outcome import outcome
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api, Fault

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job import cli as job_cli
-from job.recipes import RECIPES
+from catsdogs import cli as job_cli
+from catsdogs.config.recipes import RECIPES
 from k8s import options
 from k8s.errors import Usage
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from job.events import JsonLines, TextLines
+from catsdogs.runtime.log import JsonLines, TextLines
 from k8s.runs import Run, run_of, state_of, table
 from k8s.said import Progress
 from tests.k8s import objects, rbac

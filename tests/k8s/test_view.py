@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from job import events
+from catsdogs.runtime import events
 from k8s import said
 from k8s.view import bar
 from tests.conftest import REPOSITORY

@@ -1,0 +1,16 @@
+"""The process: `catsdogs`, or `python -m catsdogs`."""
+
+from catsdogs.runtime.signals import Interruption
+
+
+def start() -> None:
+    """Minds signals first, and only then imports the rest."""
+    interruption = Interruption()
+    interruption.install()
+    from catsdogs.cli import main
+
+    main(interruption)
+
+
+if __name__ == "__main__":
+    start()

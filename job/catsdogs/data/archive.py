@@ -1,0 +1,188 @@
+"""The Kaggle archive: which images it has, nested zips and all, and which of its names are safe.
+
+Only a zip's directory and the wanted members' byte ranges are ever read. A member's name is never
+used as a path; it only says which class and number the image has.
+"""
+
+import contextlib
+import hashlib
+import re
+import sys
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from catsdogs.data.zip_reader import (
+    MAX_AT_ONCE,
+    Broken,
+    Member,
+    Zip,
+    data_start,
+    extents,
+    inflate,
+    member_of,
+    read_directory,
+)
+from catsdogs.runtime.errors import BadData
+from catsdogs.runtime.events import Unpacked, UnpackedDamaged, Unpacking, UnpackingAgain
+from catsdogs.runtime.log import Log
+from catsdogs.runtime.signals import Interruption
+from catsdogs.storage import volume
+from catsdogs.storage.store import DEFAULTS, Folder, StorageOptions, open_store
+
+_KAGGLE = re.compile(r"(?:^|/)(cat|dog)\.(\d{1,9})\.jpe?g$", re.IGNORECASE)
+_PETIMAGES = re.compile(r"(?:^|/)(cat|dog)s?/(\d{1,9})\.jpe?g$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What the archive holds. While `packed` is set its images are not known yet: see `unpack`."""
+
+    uri: str
+    identity: dict[str, Any]
+    """uri, size, etag, and a SHA-256 over the names, sizes and CRCs of the zip's directory."""
+    zip: Zip
+    images: dict[tuple[str, int], Member]
+    passed_over: list[str]
+    packed: Member | None = None
+
+    def numbers(self, label: str) -> list[int]:
+        """The numbers of a class's images, ascending."""
+        return sorted(number for found, number in self.images if found == label)
+
+
+def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archive:
+    """Reads the directory of the zip at `uri`, and of the zip inside it if that lies there uncompressed.
+
+    Accepts Kaggle's dogs-vs-cats.zip, its train.zip, the same images in any folder, and Microsoft's
+    PetImages. Raises NotFound, BadData if it is none of them, and what the store raises.
+    """
+    folder, _, name = uri.rpartition("/")
+    store = open_store(folder or ("/" if uri.startswith("/") else "."), storage_options)
+    stat = store.stat(name)
+    outer = Zip(store, name, stat.etag, 0, stat.size)
+    entries = read_directory(outer, uri)
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(f"{entry.filename}\0{entry.CRC:08x}\0{entry.file_size}\n".encode("utf-8", "surrogateescape"))
+    identity = {"uri": uri, "size": stat.size, "etag": stat.etag, "directory_sha256": digest.hexdigest()}
+    images, passed_over = _images(outer, entries, uri)
+    archive = Archive(uri, identity, outer, images, passed_over)
+    if images:
+        return archive
+    entry = _inner_zip(entries, uri)
+    passed_over.remove(entry.filename)
+    packed = member_of(entry, extents(outer, entries)[entry.header_offset])
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return replace(archive, packed=packed)
+    base = data_start(outer, packed, uri)
+    inner = replace(outer, base=base, size=min(packed.size, outer.size - base))
+    return _with_images_of(archive, inner, packed.name)
+
+
+def unpack(archive: Archive, directory: Path, log: Log, interruption: Interruption) -> Archive:
+    """Streams the compressed inner zip once to `directory`, unless it is there; its images are then read from it.
+
+    Raises BadData if its CRC-32 is wrong, Interrupted also while another process unpacks there, VolumeError.
+    """
+    packed = archive.packed
+    if packed is None:
+        return archive
+    path = directory / f"{archive.identity['directory_sha256'][:16]}.zip"
+    if not _is_whole(path, packed):
+        if path.exists():
+            log.emit(UnpackedDamaged(path=str(path)))
+        began = time.monotonic()
+        with volume.lock(directory):
+            _unpack(archive, packed, path, log, interruption)
+        log.emit(Unpacked(member=packed.name, size=packed.size, seconds=time.monotonic() - began))
+    store = Folder(directory)
+    stat = store.stat(path.name)
+    return _with_images_of(archive, Zip(store, path.name, stat.etag, 0, stat.size), packed.name)
+
+
+def _is_whole(path: Path, packed: Member) -> bool:
+    """Whether the unpacked zip is there and has the CRC-32 that the archive promises."""
+    crc = size = 0
+    with volume.failures(path), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        while block := file.read(MAX_AT_ONCE):
+            crc, size = zlib.crc32(block, crc), size + len(block)
+    return (size, crc) == (packed.size, packed.crc)
+
+
+def _unpack(archive: Archive, packed: Member, path: Path, log: Log, interruption: Interruption) -> None:
+    """Once more if it is broken: the damage may have happened on the way. Raises BadData."""
+    where = f"{archive.uri}: {packed.name}"
+    for last in (False, True):
+        try:
+            with volume.new_file(path) as file:
+                for written in inflate(archive.zip, packed, file.write, where):
+                    log.emit(Unpacking(member=packed.name, done=written, total=packed.size))
+                    interruption.check()
+            return
+        except Broken as reason:
+            if last:
+                raise BadData(f"{where}: {reason}; get the archive anew") from None
+            log.emit(UnpackingAgain(member=packed.name, reason=str(reason)))
+
+
+def _labelled(name: str) -> tuple[str, int] | None:
+    """Class and number, where the name says them and is a plain relative one."""
+    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+        return None
+    match = _KAGGLE.search(name) or _PETIMAGES.search(name)
+    # One text for all of a class, which else would be as many texts as images.
+    return (sys.intern(match[1].lower()), int(match[2])) if match else None
+
+
+def _images(source: Zip, entries: list[zipfile.ZipInfo], where: str) -> tuple[dict[tuple[str, int], Member], list[str]]:
+    """The labelled images, and the names of the other files. Raises BadData for encrypted or ambiguous ones."""
+    extent_of = extents(source, entries)
+    images: dict[tuple[str, int], Member] = {}
+    passed_over: list[str] = []
+    for entry in entries:
+        label = _labelled(entry.filename)
+        if label is None:
+            # Not is_dir(), which fails on an empty name.
+            if not entry.filename.endswith("/"):
+                passed_over.append(entry.filename)
+            continue
+        if entry.flag_bits & 1:
+            raise BadData(f"{where}: {entry.filename} is encrypted; make the zip anew without a password")
+        member = member_of(entry, extent_of[entry.header_offset], *label)
+        twin = images.setdefault(label, member)
+        if twin is not member:
+            if (twin.size, twin.crc) != (member.size, member.crc):
+                raise BadData(f"{where}: {twin.name} and {member.name} claim the same image; remove one of them")
+            passed_over.append(entry.filename)
+    return images, passed_over
+
+
+def _inner_zip(entries: list[zipfile.ZipInfo], where: str) -> zipfile.ZipInfo:
+    """Kaggle's train.zip, or the only zip there is."""
+    zips = [entry for entry in entries if entry.filename.lower().endswith(".zip")]
+    named = [entry for entry in zips if entry.filename.lower().rpartition("/")[2] == "train.zip"]
+    chosen = named or zips
+    if len(chosen) != 1:
+        found = ", ".join(entry.filename for entry in entries[:3])
+        raise BadData(
+            f"{where}: no image is named like cat.0.jpg or Cat/0.jpg, and there is no train.zip;"
+            f" found {found}{', …' if len(entries) > 3 else ''}; give Kaggle's dogs-vs-cats.zip or PetImages"
+        )
+    if chosen[0].flag_bits & 1:
+        raise BadData(f"{where}: {chosen[0].filename} is encrypted; make the zip anew without a password")
+    if chosen[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadData(f"{where}: {chosen[0].filename} is neither stored nor deflated; make the zip anew")
+    return chosen[0]
+
+
+def _with_images_of(archive: Archive, inner: Zip, name: str) -> Archive:
+    where = f"{archive.uri}: {name}"
+    images, passed_over = _images(inner, read_directory(inner, where), where)
+    if not images:
+        raise BadData(f"{where}: no image is named like cat.0.jpg or Cat/0.jpg; give Kaggle's dogs-vs-cats.zip")
+    passed_over = [*archive.passed_over, *(f"{name}/{inner_name}" for inner_name in passed_over)]
+    return replace(archive, zip=inner, images=images, passed_over=passed_over, packed=None)

@@ -1,0 +1,1 @@
+"""The job, top to bottom: prepare, train, publish; and the plan of what it would do."""

@@ -1,0 +1,1 @@
+"""Training: devices, the train step, the loop, checkpoints, evaluation, export. Imports TensorFlow."""

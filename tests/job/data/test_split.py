@@ -1,0 +1,387 @@
+import hashlib
+import io
+import json
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from catsdogs.data import sample, zip_reader
+from catsdogs.data.archive import Archive, open_archive, unpack
+from catsdogs.data.labels import CLASSES, SPLITS
+from catsdogs.data.split import MARKER, Counts, Image, Record, Split, assign, build, load, split_id
+from catsdogs.runtime.errors import BadData, Interrupted, VolumeError
+from catsdogs.runtime.log import Log
+from catsdogs.runtime.signals import Interruption
+from catsdogs.storage import volume
+from tests.recorder import Recorder
+
+COUNTS = Counts(4, 2, 2)
+"""Of the 12 pictures a class; numbers 8 to 11 are spare."""
+
+
+def jpeg(label: str, number: int) -> bytes:
+    buffer = io.BytesIO()
+    sample.draw(label, number, (40, 40)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+PICTURES: dict[Image, bytes] = {(label, number): jpeg(label, number) for label in CLASSES for number in range(12)}
+TEXT = b"<html>not found</html>"
+CUT = PICTURES["dog", 5][:-60]
+
+
+def archive_of(path: Path, changes: Mapping[Image, bytes | None] | None = None) -> Archive:
+    """A train.zip of the pictures; `changes` are other contents for some, or None to leave one out."""
+    with zipfile.ZipFile(path, "w") as file:
+        for (label, number), data in {**PICTURES, **(changes or {})}.items():
+            if data is not None:
+                file.writestr(f"train/{label}.{number}.jpg", data)
+    return open_archive(str(path))
+
+
+class Heard(Recorder):
+    @property
+    def fetched(self) -> int:
+        """How many images the last build fetched."""
+        return int(self.of("split")[-1]["fetched"])
+
+
+class InterruptedAfter(Interruption):
+    def __init__(self, checks: int):
+        self.left = checks
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            self.signal_name = "SIGTERM"
+        super().check()
+
+
+def built(
+    archive: Archive, directory: Path, heard: Heard | None = None, interruption: Interruption | None = None
+) -> Split:
+    log = Log([heard] if heard else [])
+    return build(archive, COUNTS, directory, log, interruption or Interruption())
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Every file of the split but its marker and its lock."""
+    found = (path for path in directory.rglob("*") if path.is_file())
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in found
+        if path.name not in (MARKER, ".lock")
+    }
+
+
+def numbers(split: Split, label: str) -> dict[str, list[int]]:
+    """Split → the numbers of a class in it, ascending."""
+    return {
+        name: sorted(int(path.name.split(".")[1]) for path in split.paths(name) if path.name.startswith(f"{label}."))
+        for name in SPLITS
+    }
+
+
+def check(split: Split) -> None:
+    """What split.json says is what lies there, and nothing else does."""
+    found = files(split.directory)
+    assert found.keys() == {record.path for record in split.images}
+    for record in split.images:
+        data = found[record.path]
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (record.size, record.sha256), record.path
+
+
+# --- which image goes where ---
+
+NUMBERS = st.sets(st.integers(0, 30)).map(sorted)
+BROKEN = st.sets(st.tuples(st.sampled_from(CLASSES), st.integers(0, 30)))
+SMALL_COUNTS = st.builds(Counts, *[st.integers(0, 5)] * 3)
+
+
+@given(st.fixed_dictionaries({"cat": NUMBERS, "dog": NUMBERS}), SMALL_COUNTS, BROKEN)
+def test_places_belong_to_numbers_and_spares_stand_in(
+    numbers: dict[str, list[int]], counts: Counts, broken: set[Image]
+) -> None:
+    places = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
+    usable = {label: [n for n in numbers[label] if (label, n) not in broken] for label in CLASSES}
+    short = [label for label in CLASSES if len(usable[label]) < len(places)]
+    if short:
+        with pytest.raises(BadData, match="too few images") as caught:
+            assign("a.zip", numbers, counts, broken)
+        for label in CLASSES:
+            said = f"{len(places)} {label}s are wanted, {len(usable[label])} are usable"
+            assert (said in str(caught.value)) == (label in short)
+        return
+
+    assigned = assign("a.zip", numbers, counts, broken)
+    for label in CLASSES:
+        spares = [number for number in usable[label] if number >= len(places)]
+        holders = [place if place in usable[label] else spares.pop(0) for place in range(len(places))]
+        assert [n for of, n in assigned if of == label] == holders
+        assert [assigned[label, holder] for holder in holders] == places
+    assert assign("a.zip", numbers, counts, sorted(broken, reverse=True)) == assigned
+
+
+def test_the_default_split_is_that_of_the_book() -> None:
+    assigned = assign("a.zip", dict.fromkeys(CLASSES, range(12_500)), Counts(1000, 500, 500))
+    assert len(assigned) == 4000
+    for label in CLASSES:
+        assert [assigned[label, n] for n in (0, 999, 1000, 1499, 1500, 1999)] == [
+            "train", "train", "validation", "validation", "test", "test",
+        ]  # fmt: skip
+
+
+def test_all_25000_images_can_be_used() -> None:
+    assigned = assign("a.zip", dict.fromkeys(CLASSES, range(12_500)), Counts(10_000, 1_250, 1_250))
+    assert len(assigned) == 25_000
+
+
+# --- the directories ---
+
+
+def test_a_build_lays_out_the_directories_and_lists_every_file(sample_archive: Path, tmp_path: Path) -> None:
+    archive = unpack(open_archive(str(sample_archive)), tmp_path, Log([]), Interruption())
+    counts = Counts(12, 8, 4)
+    split = build(archive, counts, tmp_path / "split", Log([]), Interruption())
+    ranges = {"train": range(12), "validation": range(12, 20), "test": range(20, 24)}
+    assert files(split.directory).keys() == {
+        f"{name}/{label}s/{label}.{number}.jpg" for name in SPLITS for label in CLASSES for number in ranges[name]
+    }
+    check(split)
+    with zipfile.ZipFile(sample_archive) as outer, zipfile.ZipFile(outer.open("train.zip")) as inner:
+        for record in split.images:
+            assert (split.directory / record.path).read_bytes() == inner.read(record.member)
+
+    document = json.loads((split.directory / MARKER).read_bytes())
+    assert [Record(**record) for record in document["images"]] == split.images
+    assert document["counts"] == {"train": 12, "validation": 8, "test": 4}
+    assert document["archive"] == archive.identity
+    assert document["quarantined"] == []
+    assert document["passed_over"] == {"count": 2, "examples": ["test1.zip", "sampleSubmission.csv"]}
+
+
+def test_what_is_broken_is_left_out_with_its_reason_and_a_spare_takes_its_place(tmp_path: Path) -> None:
+    changes = {("cat", 1): TEXT, ("dog", 5): CUT, ("dog", 8): b"", ("dog", 7): None}
+    heard = Heard()
+    split = built(archive_of(tmp_path / "a.zip", changes), tmp_path / "split", heard)
+    check(split)
+    assert numbers(split, "cat") == {"train": [0, 2, 3, 8], "validation": [4, 5], "test": [6, 7]}
+    assert numbers(split, "dog") == {"train": [0, 1, 2, 3], "validation": [4, 9], "test": [6, 10]}
+    assert json.loads((split.directory / MARKER).read_bytes())["quarantined"] == split.quarantined
+    reasons = {entry["member"]: entry.pop("reason") for entry in split.quarantined}
+    assert split.quarantined == [
+        {"member": "train/cat.1.jpg", "replaced_by": "train/cat.8.jpg"},
+        {"member": "train/dog.5.jpg", "replaced_by": "train/dog.9.jpg"},
+        {"member": "train/dog.8.jpg"},
+    ]
+    assert "no JPEG" in reasons["train/cat.1.jpg"]
+    assert "truncated" in reasons["train/dog.5.jpg"]
+    assert reasons["train/dog.8.jpg"] == "empty file"
+    assert {said["member"]: said["reason"] for said in heard.of("quarantined")} == reasons
+
+
+def test_a_member_with_a_wrong_crc_is_left_out_too(tmp_path: Path) -> None:
+    archive_of(tmp_path / "a.zip")
+    whole, data = (tmp_path / "a.zip").read_bytes(), PICTURES["cat", 3]
+    (tmp_path / "a.zip").write_bytes(whole.replace(data, data[:300] + bytes(60) + data[360:]))
+    split = built(open_archive(str(tmp_path / "a.zip")), tmp_path / "split")
+    check(split)
+    assert split.quarantined == [
+        {"member": "train/cat.3.jpg", "reason": "its CRC-32 is wrong", "replaced_by": "train/cat.8.jpg"}
+    ]
+
+
+def test_a_spare_that_moves_to_another_split_is_written_there(tmp_path: Path) -> None:
+    # Number 9 is at first to stand in for 6, a test image; when 8 is found broken it stands in for 1.
+    archive = archive_of(tmp_path / "a.zip", {("cat", 1): TEXT, ("cat", 6): TEXT, ("cat", 8): TEXT})
+    heard = Heard()
+    split = built(archive, tmp_path / "split", heard)
+    assert numbers(split, "cat") == {"train": [0, 2, 3, 9], "validation": [4, 5], "test": [7, 10]}
+    progress = [(event["done"], event["total"]) for event in heard.of("fetching")]
+    assert progress[-1] == (16, 16)
+    assert max(done for done, _ in progress) == 16
+    check(split)
+
+
+def kinds_of_picture() -> dict[Image, bytes]:
+    def saved(picture: Picture.Image, kind: str) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, kind)
+        return buffer.getvalue()
+
+    cat = sample.draw("cat", 0, (40, 40))
+    return {
+        ("cat", 0): saved(cat, "PNG"),
+        ("cat", 1): saved(cat.convert("CMYK"), "JPEG"),
+        ("cat", 2): saved(cat.convert("L"), "JPEG"),
+        ("cat", 3): saved(cat.convert("P"), "GIF"),
+    }
+
+
+def test_png_cmyk_and_grayscale_are_usable(tmp_path: Path) -> None:
+    split = built(archive_of(tmp_path / "a.zip", kinds_of_picture()), tmp_path / "split")
+    assert split.quarantined == []
+    check(split)
+
+
+TOO_FEW: dict[str, tuple[dict[Image, bytes | None], str]] = {
+    "absent": (
+        {("dog", number): None for number in (1, 3, 5, 7, 11)},
+        "8 dogs are wanted, 7 are usable; lower --train-per-class",
+    ),
+    "broken": ({("cat", number): TEXT for number in range(5)}, "8 cats are wanted, 7 are usable (5 broken)"),
+    "both": (
+        {("cat", 11): None, ("cat", 10): None, ("cat", 9): None} | {("cat", 0): TEXT, ("cat", 7): CUT},
+        "8 cats are wanted, 7 are usable (2 broken)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TOO_FEW)
+def test_too_few_images_say_how_many_of_what_are_missing(kind: str, tmp_path: Path) -> None:
+    changes, said = TOO_FEW[kind]
+    with pytest.raises(BadData) as caught:
+        built(archive_of(tmp_path / "a.zip", changes), tmp_path / "split")
+    assert said in str(caught.value)
+    assert caught.value.exit_code == 65
+    assert not (tmp_path / "split" / MARKER).exists()
+
+
+# --- a split that is there already ---
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return archive_of(tmp_path / "a.zip", {("cat", 1): TEXT})
+
+
+@pytest.fixture
+def split(archive: Archive, tmp_path: Path) -> Split:
+    return built(archive, tmp_path / "split")
+
+
+def test_a_complete_split_is_reused_without_the_archive(archive: Archive, split: Split, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").unlink()
+    heard = Heard()
+    assert built(archive, split.directory, heard) == split
+    assert {name for name, _ in heard.events} == {"split-reused"}
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def unmarked(split: Path) -> Path:
+    (split / MARKER).unlink()
+    return split
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], int]] = {
+    "a flipped bit": (lambda split: flip(split / "test/dogs/dog.6.jpg"), 1),
+    "a shorter file": (lambda split: truncate(split / "test/dogs/dog.6.jpg"), 1),
+    "an empty file": (lambda split: (split / "train/cats/cat.8.jpg").write_bytes(b""), 1),
+    "a missing file": (lambda split: (split / "validation/cats/cat.4.jpg").unlink(), 1),
+    "a missing directory": (lambda split: shutil.rmtree(split / "validation"), 4),
+    "no marker": (lambda split: (split / MARKER).unlink(), 0),
+    "half a marker": (lambda split: truncate(split / MARKER), 0),
+    "an empty marker": (lambda split: (split / MARKER).write_bytes(b""), 0),
+    "a marker that is none": (lambda split: (split / MARKER).write_bytes(b"[1, 2]"), 0),
+    "a marker of another format": (lambda split: (split / MARKER).write_bytes(b'{"images": [{}]}'), 0),
+    "no marker, and a flipped bit": (lambda split: flip(unmarked(split) / "test/dogs/dog.6.jpg"), 1),
+    "no marker, and a shorter file": (lambda split: truncate(unmarked(split) / "test/dogs/dog.6.jpg"), 1),
+    "a stray image": (lambda split: (split / "train/cats/cat.11.jpg").write_bytes(PICTURES["cat", 11]), 0),
+    "a stray directory": (lambda split: volume.write(split / "train/birds/nested/bird.0.jpg", b"tweet"), 0),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_split_is_made_good_and_only_what_is_lost_is_fetched(
+    kind: str, archive: Archive, split: Split
+) -> None:
+    marker = (split.directory / MARKER).read_bytes()
+    damage, lost = DAMAGES[kind]
+    damage(split.directory)
+    assert load(split.directory, COUNTS, Log([])) is None
+    heard = Heard()
+    assert built(archive, split.directory, heard) == split
+    check(split)
+    assert (split.directory / MARKER).read_bytes() == marker
+    # The broken cat is fetched again too: nothing but the archive remembers it.
+    assert heard.fetched == lost + 1
+
+
+def test_what_a_kill_left_is_removed_and_spoils_nothing(archive: Archive, split: Split) -> None:
+    leftover = split.directory / "train/cats/.cat.0.jpg.x1y2.part"
+    leftover.write_bytes(b"half")
+    heard = Heard()
+    assert built(archive, split.directory, heard) == split
+    assert heard.of("split-reused")
+    assert not leftover.exists()
+
+
+def test_other_counts_are_another_split(archive: Archive, split: Split) -> None:
+    other = Counts(3, 3, 2)
+    assert split_id(archive, other) != split_id(archive, COUNTS)
+    assert load(split.directory, other, Log([])) is None
+    assert load(split.directory, COUNTS, Log([])) == split
+
+
+def test_the_same_contents_at_another_address_are_the_same_split(archive: Archive, tmp_path: Path) -> None:
+    copy = shutil.copy(tmp_path / "a.zip", tmp_path / "b.zip")
+    assert split_id(open_archive(str(copy)), COUNTS) == split_id(archive, COUNTS)
+    other = archive_of(tmp_path / "c.zip", {("cat", 1): TEXT + b" "})
+    assert split_id(other, COUNTS) != split_id(archive, COUNTS)
+
+
+@pytest.mark.parametrize("checks", [0, 1, 3, 8])
+def test_a_build_that_was_interrupted_ends_like_one_that_was_not(
+    checks: int, archive: Archive, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zip_reader, "MAX_AT_ONCE", 1)
+    monkeypatch.setattr(zip_reader, "WORKERS", 1)
+    again = tmp_path / "again"
+    with pytest.raises(Interrupted):
+        built(archive, again, interruption=InterruptedAfter(checks))
+    # In a process of its own these end with it.
+    while any(thread.name.startswith("fetch") for thread in threading.enumerate()):
+        time.sleep(0.01)
+    assert not (again / MARKER).exists()
+    kept = len(files(again))
+    heard = Heard()
+    built(archive, again, heard)
+    assert (again / MARKER).read_bytes() == (split.directory / MARKER).read_bytes()
+    assert files(again) == files(split.directory)
+    assert heard.fetched == len(split.images) + 1 - kept
+
+
+def test_a_signal_also_ends_the_check_of_what_an_unfinished_build_left(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path / "a.zip")
+    built(archive, tmp_path / "split")
+    unmarked(tmp_path / "split")
+    with pytest.raises(Interrupted):
+        built(archive, tmp_path / "split", interruption=InterruptedAfter(3))
+
+
+def test_a_split_that_another_process_builds_is_left_alone(archive: Archive, tmp_path: Path) -> None:
+    with volume.lock(tmp_path / "split"), pytest.raises(Interrupted, match="another process"):
+        built(archive, tmp_path / "split")
+
+
+def test_a_volume_that_cannot_be_written_says_so(archive: Archive, tmp_path: Path) -> None:
+    volume.write(tmp_path / "split" / "train", b"a file where a directory should be")
+    with pytest.raises(VolumeError, match=str(tmp_path / "split" / "train")):
+        built(archive, tmp_path / "split")

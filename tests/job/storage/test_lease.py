@@ -1,0 +1,102 @@
+"""The right to publish: one holder at a time, taken over only from one that is gone."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from catsdogs.results import publish
+from catsdogs.runtime.errors import Interrupted
+from catsdogs.runtime.log import Log
+from catsdogs.runtime.signals import Interruption
+from catsdogs.storage import lease
+from catsdogs.storage.lease import Lease
+from catsdogs.storage.store import Folder, Store, open_store, read
+from tests.servers import S3Server
+
+
+@pytest.fixture(params=["folder", "seaweedfs"])
+def output(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
+    if request.param == "folder":
+        return Folder(tmp_path / "output")
+    server: S3Server = request.getfixturevalue("seaweedfs")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return open_store(f"s3://{request.getfixturevalue('bucket')}/run")
+
+
+class Asked(Interruption):
+    """Interrupted after having been asked so many times."""
+
+    def __init__(self, times: int):
+        self.times = times
+
+    def check(self) -> None:
+        self.times -= 1
+        if self.times < 0:
+            raise Interrupted("enough")
+
+
+def test_who_comes_second_waits_until_it_is_released(output: Store) -> None:
+    first, second = Lease(output, "first"), Lease(output, "second")
+    first.acquire(Interruption())
+    with pytest.raises(Interrupted, match="enough"):
+        second.acquire(Asked(5))
+    first.release()
+    second.acquire(Interruption())
+
+
+def test_who_starts_again_need_not_wait_for_itself(output: Store) -> None:
+    Lease(output, "first").acquire(Interruption())
+    again = Lease(output, "first")
+    again.acquire(Asked(0))
+    again.renew(at_once=True)
+
+
+def test_a_holder_that_is_gone_is_replaced_and_learns_it(output: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SECONDS", 0.3)
+    gone, heir = Lease(output, "gone"), Lease(output, "heir")
+    gone.acquire(Interruption())
+    heir.acquire(Asked(1000))
+    with pytest.raises(Interrupted, match="another process is publishing"):
+        gone.renew(at_once=True)
+    heir.renew(at_once=True)
+
+
+def test_a_holder_that_renews_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SECONDS", 3.0)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
+    output = Folder(tmp_path)
+    holder, other = Lease(output, "holder"), Lease(output, "other")
+    holder.acquire(Interruption())
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.acquire, Asked(100))
+        while not waiting.done():
+            holder.renew()
+            time.sleep(0.05)
+    with pytest.raises(Interrupted, match="enough"):
+        waiting.result()
+    holder.renew(at_once=True)
+
+
+def test_of_two_who_find_it_expired_one_gets_it(output: Store) -> None:
+    gone, first, second = (Lease(output, name) for name in ("gone", "first", "second"))
+    gone.acquire(Interruption())
+    etag, _ = first._current()
+    assert first._put(etag)
+    assert not second._put(etag)
+    first.renew(at_once=True)
+
+
+def test_a_publisher_thought_dead_changes_nothing_any_more(output: Store, tmp_path: Path) -> None:
+    """It knows the etags of before the other came; its late write is refused."""
+    (tmp_path / "model.keras").write_bytes(b"first")
+    (tmp_path / "other.keras").write_bytes(b"other")
+    artifacts = {"model.keras": tmp_path / "other.keras"}
+    publish.publish(output, artifacts, "run", "other", Log([]), Interruption())
+    with pytest.raises(Interrupted, match="another process is publishing"):
+        publish._upload(output, "model.keras", tmp_path / "model.keras", None)
+    assert read(output, "model.keras") == b"other"
+    assert publish.verify(output) == ["model.keras"]

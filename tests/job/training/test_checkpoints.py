@@ -1,0 +1,242 @@
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catsdogs.runtime.errors import Unavailable
+from catsdogs.runtime.log import Log
+from catsdogs.storage.store import Folder, Stat
+from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Mirror, Progress
+from tests.recorder import Recorder
+
+RANDOM = np.random.default_rng(7)
+KERNEL = RANDOM.normal(size=(40, 30)).astype(np.float32)
+
+
+def checkpoint(epoch: int, step: int) -> Checkpoint:
+    history = [{"epoch": number + 1, "loss": 0.7 / (number + 1), "val_loss": 0.1 * number} for number in range(epoch)]
+    progress = Progress(epoch, step, [12.5, 3.0, 4.0], 1.25, history, best_epoch=0 if epoch else None)
+    variables: Arrays = [
+        KERNEL,
+        np.array([np.nan, np.inf, -0.0, 1e-45], np.float32),
+        np.array(epoch * 1000 + step, np.int64),
+        np.zeros((0, 3), np.float32),
+        np.array([7, 2**32 - 1], np.uint32),
+    ]
+    return Checkpoint(progress, variables, [KERNEL + 1] if epoch else [])
+
+
+class Said(Recorder):
+    @property
+    def damaged(self) -> list[str]:
+        """The names of the checkpoints that were passed over."""
+        return [Path(data["checkpoint"]).name for data in self.of("checkpoint-damaged")]
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, said: Said) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoint", Log([said]))
+
+
+def there(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def assert_newest(checkpoints: Checkpoints, epoch: int, step: int) -> None:
+    found = checkpoints.newest()
+    assert found is not None
+    path, actual = found
+    expected = checkpoint(epoch, step)
+    assert path.name == f"{epoch:06d}-{step:06d}.npz"
+    assert actual.progress == expected.progress
+    for ours, theirs in ((actual.variables, expected.variables), (actual.best_weights, expected.best_weights)):
+        assert [(array.dtype, array.shape) for array in ours] == [(array.dtype, array.shape) for array in theirs]
+        assert [array.tobytes() for array in ours] == [array.tobytes() for array in theirs]
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 0), (3, 17), (12, 99_999)])
+def test_what_was_saved_is_found_again_to_the_bit(checkpoints: Checkpoints, epoch: int, step: int) -> None:
+    path = checkpoints.save(checkpoint(epoch, step))
+    assert_newest(checkpoints, epoch, step)
+    assert there(path.parent) == [path.name]
+
+
+def test_there_may_be_none(checkpoints: Checkpoints, said: Said) -> None:
+    assert checkpoints.newest() is None
+    assert said.events == []
+
+
+def test_the_newest_and_the_one_before_are_kept(checkpoints: Checkpoints) -> None:
+    for epoch, step in ((0, 9), (0, 100), (1, 0), (1, 0), (10, 0)):
+        checkpoints.save(checkpoint(epoch, step))
+        assert_newest(checkpoints, epoch, step)
+    assert there(checkpoints.directory) == ["000001-000000.npz", "000010-000000.npz"]
+
+
+def without(member: str) -> Callable[[bytes], bytes]:
+    def remove(data: bytes) -> bytes:
+        result = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(result, "w") as new:
+            for name in old.namelist():
+                if name != member:
+                    new.writestr(name, old.read(name))
+        return result.getvalue()
+
+    return remove
+
+
+def with_progress(document: object) -> Callable[[bytes], bytes]:
+    def replace(data: bytes) -> bytes:
+        arrays = dict(np.load(io.BytesIO(data)))
+        arrays["progress"] = np.frombuffer(json.dumps(document).encode(), np.uint8)
+        result = io.BytesIO()
+        np.savez(result, allow_pickle=False, **arrays)
+        return result.getvalue()
+
+    return replace
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "zeros": lambda data: bytes(len(data)),
+    "cut": lambda data: data[: len(data) // 2],
+    "last byte cut": lambda data: data[:-1],
+    "bit of a value": lambda data: flipped(data, 8 * (data.index(KERNEL.tobytes()) + 2000)),
+    # It would be read as a smaller array, whose CRC-32 nobody checks.
+    "shape": lambda data: data.replace(b"(40, 30)", b"( 4, 30)", 1),
+    "variable missing": without("variables/4.npy"),
+    "best weights missing": without("best/0.npy"),
+    "progress missing": without("progress.npy"),
+    "all variables missing": without("variables.npy"),
+    "progress of another version": with_progress({"epoch": 2, "steps": 0}),
+    "no progress": with_progress([]),
+}
+
+
+@pytest.mark.parametrize("damage", [pytest.param(damage, id=name) for name, damage in DAMAGES.items()])
+def test_a_damaged_one_is_passed_over(checkpoints: Checkpoints, said: Said, damage: Callable[[bytes], bytes]) -> None:
+    checkpoints.save(checkpoint(1, 5))
+    newest = checkpoints.save(checkpoint(2, 0))
+    newest.write_bytes(damage(newest.read_bytes()))
+    assert_newest(checkpoints, 1, 5)
+    assert said.damaged == ["000002-000000.npz"]
+    assert said.events[0][1]["reason"]
+
+
+def test_any_flipped_bit_is_noticed_or_of_no_matter(checkpoints: Checkpoints, said: Said) -> None:
+    checkpoints.save(checkpoint(1, 5))
+    newest = checkpoints.save(checkpoint(2, 0))
+    data = newest.read_bytes()
+    # An odd stride, for other bits of other bytes; most of the file is values, most of the traps are at its end.
+    bits = [*range(0, 8 * len(data), 1009), *range(8 * (len(data) - 1000), 8 * len(data), 23)]
+    for bit in bits:
+        newest.write_bytes(flipped(data, bit))
+        noticed = len(said.damaged)
+        found = checkpoints.newest()
+        if len(said.damaged) == noticed:
+            assert_newest(checkpoints, 2, 0)
+        else:
+            assert found is not None
+            assert found[1].progress == checkpoint(1, 5).progress
+    assert len(said.damaged) > len(bits) / 2
+
+
+def test_damaged_ones_stand_in_the_way_of_none(checkpoints: Checkpoints, said: Said) -> None:
+    for step in (5, 6):
+        checkpoints.save(checkpoint(3, step)).write_bytes(b"damaged")
+    assert checkpoints.newest() is None
+    assert said.damaged == ["000003-000006.npz", "000003-000005.npz"]
+    for step in (1, 2):
+        checkpoints.save(checkpoint(0, step))
+        assert_newest(checkpoints, 0, step)
+    assert there(checkpoints.directory) == ["000000-000001.npz", "000000-000002.npz"]
+
+
+class Failing(Folder):
+    """A folder that is out of order while `failing`."""
+
+    failing = True
+
+    def put(self, key: str, source: Path) -> None:
+        if self.failing:
+            raise Unavailable("out of order")
+        super().put(key, source)
+
+    def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
+        if self.failing:
+            raise Unavailable("out of order")
+        return super().list(prefix)
+
+
+class TestMirror:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Failing:
+        store = Failing(tmp_path / "store")
+        store.failing = False
+        return store
+
+    def with_mirror(self, store: Folder, directory: Path, *saved: tuple[int, int]) -> Checkpoints:
+        """Once all that was saved is in the store, if it gets there."""
+        checkpoints = Checkpoints(directory, Log([]), Mirror(store))
+        for epoch, step in saved:
+            checkpoints.save(checkpoint(epoch, step))
+        assert checkpoints.mirror is not None
+        checkpoints.mirror.close()
+        return checkpoints
+
+    def test_a_lost_volumes_checkpoints_are_fetched(self, store: Folder, tmp_path: Path) -> None:
+        self.with_mirror(store, tmp_path / "lost", (0, 5), (1, 0), (1, 5))
+        assert there(store.root) == ["000001-000000.npz", "000001-000005.npz"]
+        assert_newest(self.with_mirror(store, tmp_path / "new"), 1, 5)
+        assert there(tmp_path / "new") == there(store.root)
+
+    def test_a_damaged_volumes_checkpoints_are_fetched(self, store: Folder, tmp_path: Path) -> None:
+        checkpoints = self.with_mirror(store, tmp_path / "volume", (1, 0), (1, 5))
+        for path in checkpoints.directory.iterdir():
+            path.write_bytes(b"damaged")
+        assert_newest(checkpoints, 1, 5)
+
+    def test_a_volume_with_checkpoints_asks_no_store(self, store: Failing, tmp_path: Path) -> None:
+        checkpoints = self.with_mirror(store, tmp_path / "volume", (1, 0))
+        store.failing = True
+        assert_newest(checkpoints, 1, 0)
+
+    def test_a_store_out_of_order_stops_no_training_but_a_resume(self, store: Failing, tmp_path: Path) -> None:
+        store.failing = True
+        checkpoints = self.with_mirror(store, tmp_path / "volume", (1, 0), (1, 5))
+        assert_newest(checkpoints, 1, 5)
+        with pytest.raises(Unavailable):
+            self.with_mirror(store, tmp_path / "new").newest()
+        store.failing = False
+        self.with_mirror(store, tmp_path / "volume", (2, 0))
+        assert there(store.root) == ["000002-000000.npz"]
+
+    def test_damaged_ones_in_the_store_are_replaced(self, store: Folder, tmp_path: Path) -> None:
+        store.root.mkdir()
+        for name in ("000003-000005.npz", "000003-000006.npz"):
+            (store.root / name).write_bytes(b"damaged")
+        assert self.with_mirror(store, tmp_path / "volume").newest() is None
+        self.with_mirror(store, tmp_path / "volume", (0, 1))
+        assert there(store.root) == ["000000-000001.npz"]
+
+    def test_a_store_has_nothing_else_to_give(self, store: Folder, tmp_path: Path) -> None:
+        (store.root / "deeper").mkdir(parents=True)
+        for name in ("deeper/000009-000000.npz", "notes.txt"):
+            (store.root / name).write_bytes(b"")
+        assert self.with_mirror(store, tmp_path / "volume").newest() is None
+        assert not (tmp_path / "volume").exists()

@@ -1,0 +1,105 @@
+"""The training step on one device and on several: two logical CPUs stand in for two GPUs."""
+
+import functools
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+
+SCRIPT = """
+import json, os, sys
+os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow")
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
+from catsdogs.training import devices
+from catsdogs.data.loader import Batch
+from catsdogs.training.step import Learner
+from catsdogs.config.recipes import RECIPES
+found = devices.start(require_gpu=False, dtype=sys.argv[3], xla=sys.argv[4] == "xla")
+learner = Learner(RECIPES[sys.argv[2]], 46, 1e-3, 3, found, 8)
+random = np.random.default_rng(1)
+totals, told = tf.zeros(3, tf.float64), []
+for size in (6, 6, 5, 1):
+    batch = Batch(random.random((size, 46, 46, 3), np.float32), random.integers(0, 2, size).astype(np.float32))
+    totals = learner.train_step(batch, totals)
+    told.append(totals.numpy().tolist())
+tested = learner.test_step(batch, tf.zeros(3, tf.float64)).numpy().tolist()
+sums = lambda arrays: [float(np.abs(array).sum()) for array in arrays]
+weights = sums(learner.weights())
+pair = random.random((2, 46, 46, 3), np.float32)
+answers = {
+    name: model(images, training=False).numpy()[:, 0].tolist()
+    for name, model, images in (
+        ("of images", learner.model, pair), ("of mirror images", learner.model, pair[:, :, ::-1]),
+        ("learning", learner.learning, pair), ("learning mirrored", learner.learning, pair[:, :, ::-1]),
+    )
+}
+state = learner.state()
+learner.train_step(batch, totals)
+learner.restore(state)
+parts = {"told": told, "tested": tested, "weights": weights, "restored": sums(learner.weights()),
+         "parameters": learner.model.count_params(), "inputs": learner.model.input_shape,
+         "computed in": learner.model.layers[0].compute_dtype, "answers in": str(learner.model.outputs[0].dtype),
+         "state in": sorted({str(array.dtype) for array in learner.weights()}), **answers}
+print(json.dumps({"replicas": found.replicas, **parts}))
+"""
+
+
+@functools.cache
+def learned(devices: int, recipe: str, precision: str = "float32", xla: str = "") -> dict[str, Any]:
+    """What SCRIPT tells of a learner on that many devices."""
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(devices), recipe, precision, xla],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    told: dict[str, Any] = json.loads(process.stdout)
+    assert told["replicas"] == devices
+    assert [counted[2] for counted in told["told"]] == [6, 12, 17, 18]
+    assert told["restored"] == told["weights"]
+    return told
+
+
+def test_two_devices_learn_what_one_learns() -> None:
+    """Also from batches that two do not divide, and from one with fewer images than devices."""
+    one, two = (learned(devices, "baseline") for devices in (1, 2))
+    for part in ("told", "tested", "weights"):
+        assert np.ravel(two[part]) == pytest.approx(np.ravel(one[part]), rel=1e-4), part
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_is_measured_sees_mirror_images_too(devices: int) -> None:
+    """On two devices each normalizes its own part of a batch, so that they learn something else than one."""
+    told = learned(devices, "compact")
+    assert told["of images"] == pytest.approx(told["of mirror images"])
+    assert told["of images"] == pytest.approx(np.mean([told["learning"], told["learning mirrored"]], axis=0))
+    assert told["learning"] != pytest.approx(told["learning mirrored"], rel=1e-3)
+    assert (told["parameters"], told["inputs"]) == (1_212_385, [None, 46, 46, 3])
+
+
+@pytest.mark.parametrize(
+    ("precision", "xla", "near"),
+    [("mixed_bfloat16", "", 0.1), pytest.param("float32", "xla", 1e-3, marks=pytest.mark.slow)],  # XLA takes its time
+)
+def test_other_arithmetic_learns_nearly_the_same(precision: str, xla: str, near: float) -> None:
+    usual, other = learned(1, "baseline"), learned(1, "baseline", precision, xla)
+    assert np.ravel(other["told"]) == pytest.approx(np.ravel(usual["told"]), rel=near)
+    assert other["tested"][0] == pytest.approx(usual["tested"][0], rel=near)
+    assert other["told"] != usual["told"], "it was not used"
+    assert other["computed in"] == ("bfloat16" if precision == "mixed_bfloat16" else "float32")
+    assert (other["answers in"], other["state in"]) == ("float32", ["float32"])
+
+
+def test_xla_is_for_one_device() -> None:
+    command = [sys.executable, "-c", SCRIPT, "2", "baseline", "float32", "xla"]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert "ConfigError: --xla: 2 devices are here" in process.stderr
