@@ -64,7 +64,7 @@ def catsdogs(tmp_path: Path) -> Catsdogs:
     def run(
         *args: str | Path, env: dict[str, str] | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+        clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY / "job")}
         return subprocess.run(
             [sys.executable, "-m", "catsdogs", *map(str, args)],
             env=clean | (env or {}),

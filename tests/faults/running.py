@@ -29,7 +29,7 @@ TRAINED = ("settings.json", "prepared.json", "log.jsonl", "artifacts")
 
 def environment(*variables: Mapping[str, str]) -> dict[str, str]:
     """PATH and PYTHONPATH, and what is given; nothing else of this process'."""
-    merged = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": "/nonexistent"}
+    merged = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "job"), "HOME": "/nonexistent"}
     for more in variables:
         merged |= more
     return merged

@@ -173,7 +173,7 @@ def test_a_crash_shows_no_secret(undisturbed: Undisturbed, seaweedfs: S3Server, 
         "    raise RuntimeError('broken by the test')\n"
         "botocore.auth.S3SigV4Auth.add_auth = broken\n"
     )
-    env = seaweedfs.environment | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[2]}"}
+    env = seaweedfs.environment | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[2]}/job"}
     arguments = undisturbed.arguments(bucket, tmp_path / "volume")
     code, job = ended("prepare", *arguments, env=env, directory=tmp_path / "work")
     assert (code, "broken by the test" in job.stderr) == (1, True), job.stderr

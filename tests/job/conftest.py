@@ -41,7 +41,7 @@ def trained(seaweedfs: S3Server, sample_archive: Path, tmp_path_factory: pytest.
             sys.executable, "-m", "catsdogs", "run", f"--archive={archive}", f"--output=s3://{bucket}/runs",
             f"--volume={directory / 'volume'}", *ARGUMENTS,
         ],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **seaweedfs.environment},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "job"), **seaweedfs.environment},
         cwd=directory,
         check=True,
         timeout=120,

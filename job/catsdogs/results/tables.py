@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catsdogs.runtime.formatting import percent
+from catsdogs.training.predictions import Prediction
 
-if TYPE_CHECKING:  # evaluation imports TensorFlow, which a report does not need
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from catsdogs.training.predictions import Prediction
 
 FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
 HISTORY_COLUMNS = ("epoch", *FIGURES, "seconds")

@@ -49,7 +49,7 @@ def finished(seaweedfs: S3Server, sample_archive: Path, tmp_path_factory: pytest
     )  # fmt: skip
     process = subprocess.run(
         [sys.executable, "-m", "catsdogs", "run", *arguments, f"--volume={volume}"],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **seaweedfs.environment},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "job"), **seaweedfs.environment},
         cwd=volume,
         capture_output=True,
         text=True,
@@ -184,7 +184,7 @@ def test_interrupted_run_goes_on_without_its_volume(
         f"--output=s3://{bucket}/runs", "--run-id=second", "--epochs=20", "--log-format=json", "--checkpoint-to=bucket",
         *SMALL,
     ]  # fmt: skip
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **seaweedfs.environment}
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "job"), **seaweedfs.environment}
     first = subprocess.Popen(
         [*command, f"--volume={tmp_path / 'one'}"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -184,10 +184,11 @@ def test_a_password_that_would_be_taken_for_a_host(publish: Publish) -> None:
 def test_the_extra_is_not_installed(catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/sitecustomize.py").write_text("import sys\nsys.modules['mlflow'] = None\n")
-    env = {"PYTHONPATH": f"{tmp_path}/hidden:{REPOSITORY}", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    env = {"PYTHONPATH": f"{tmp_path}/hidden:{REPOSITORY / 'job'}", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
     process = catsdogs("run", f"--archive={sample_archive}", *SMALL, env=env)
     assert (process.returncode, process.stdout) == (78, "")
     assert process.stderr == (
-        "catsdogs: MLFLOW_TRACKING_URI is set, but mlflow is not installed; pip install 'catsdogs-train[mlflow]'\n"
+        "catsdogs: MLFLOW_TRACKING_URI is set: mlflow not installed; run pip install '.[mlflow]' in a clone of"
+        " catsdogs-train\n"
     )
     assert not (tmp_path / "volume").exists()

@@ -71,7 +71,7 @@ def test_a_writer_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)})
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY / "job")})
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "name").exists()
     volume.write(tmp_path / "name", b"whole")
@@ -139,7 +139,9 @@ def hold() -> Iterator[Hold]:
                 time.sleep(60)
         """
         command = [sys.executable, "-c", code, str(directory)]
-        process = subprocess.Popen(command, env={"PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, env={"PYTHONPATH": str(REPOSITORY / "job")}, stdout=subprocess.PIPE, text=True
+        )
         processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from catsdogs.config.extras import FORMATS
-from tests.conftest import Catsdogs
+from tests.conftest import REPOSITORY, Catsdogs
 from tests.faults.running import Job
 from tests.published import rows
 
@@ -111,10 +111,12 @@ def test_an_extra_that_is_not_installed(arguments: tuple[str, ...], catsdogs: Ca
     hidden.mkdir()
     # How Python marks a module that must not be found.
     (hidden / "sitecustomize.py").write_text("import sys\nsys.modules['tf2onnx'] = None\n")
-    path = f"{hidden}:{Path(__file__).parents[2]}"
+    path = f"{hidden}:{REPOSITORY / 'job'}"
     process = catsdogs("run", *arguments, ALL, env={"PYTHONPATH": path})
     assert (process.returncode, process.stdout) == (78, "")
-    assert process.stderr == ("catsdogs: --export onnx: tf2onnx not installed; pip install 'catsdogs-train[onnx]'\n")
+    assert process.stderr == (
+        "catsdogs: --export onnx: tf2onnx not installed; run pip install '.[onnx]' in a clone of catsdogs-train\n"
+    )
     assert not (tmp_path / "volume").exists()
     assert catsdogs("plan", *arguments, "--export=tflite", env={"PYTHONPATH": path}).returncode == 0
 
