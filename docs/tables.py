@@ -73,8 +73,8 @@ def recipes() -> str:
     for path in sorted(RUNS.glob("*/run.json")):
         groups[_options(_read(path)["settings"])].append(path.parent)
     lines = [
-        "| `--recipe` | parameters | GFLOP per image | CPU seconds per epoch of 2,000 images | epochs | validation accuracy"
-        " | test accuracy | 5,000 held-out images | seeds |",
+        "| `--recipe` | parameters | GFLOP per image | CPU seconds per epoch of 2,000 images | epochs"
+        " | validation accuracy | test accuracy | on 5,000 held-out images | seeds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for options, runs in sorted(groups.items(), key=lambda item: (list(RECIPES).index(item[0].split()[0]), item[0])):
@@ -95,7 +95,7 @@ def _read(path: str | Path) -> Any:
 
 
 def _options(settings: dict[str, Any]) -> str:
-    """Return the recipe and the options that differ from its defaults, as typed on the command line, without the seed."""
+    """Return the recipe and the options that differ from its defaults, as typed, without the seed."""
     recipe = RECIPES[settings["recipe_name"]]
     defaults = {**asdict(recipe), "train_per_class": 1000, "validation_per_class": 500, "test_per_class": 500}
     given = (
