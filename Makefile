@@ -50,7 +50,7 @@ test-image: $(VENV)/ready ## Build the image for CPUs and run it for real; as ro
 test-cluster: $(VENV)/ready ## Install the chart on the cluster of KUBECONFIG; without it, as root, on one of its own.
 	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
-DOCUMENTS := README.md CONTRIBUTING.md helm/catsdogs-train/README.md
+DOCUMENTS := README.md CONTRIBUTING.md docs/options.md docs/exit-codes.md helm/catsdogs-train/README.md
 .PHONY: check
 check: $(VENV)/ready ## Run the formatter, linter and type checker, and compare generated text with its source.
 	$(BIN)/ruff format --check .
@@ -61,7 +61,7 @@ check: $(VENV)/ready ## Run the formatter, linter and type checker, and compare 
 	$(BIN)/cog --check --check-fail-msg="run: make docs" -I . $(DOCUMENTS)
 
 .PHONY: docs
-docs: $(VENV)/ready ## Generate the tables of both READMEs from the code.
+docs: $(VENV)/ready ## Generate the tables in the documentation from the code.
 	$(BIN)/cog -r -I . $(DOCUMENTS)
 
 .PHONY: lock

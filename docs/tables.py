@@ -1,4 +1,4 @@
-"""The tables of README.md, made from the code by `make docs` and compared with it by `make check`."""
+"""The tables of README.md and docs/, generated from the code by `make docs` and compared with it by `make check`."""
 
 import ast
 import json
@@ -21,11 +21,11 @@ REPOSITORY = Path(__file__).parents[1]
 RUNS = REPOSITORY / "benchmarks" / "runs"
 
 
-def options(command: str = "run") -> str:
-    """A row for each option of a command: flag, environment variable, meaning, default."""
+def options(command: str = "run", *only: str) -> str:
+    """Return a row for each option of a command, or for those in `only`: flag, variable, meaning, default."""
     lines = ["| option | environment variable | meaning | default |", "|---|---|---|---|"]
     for parameter in catsdogs.commands[command].params:
-        if not isinstance(parameter, click.Option):
+        if not isinstance(parameter, click.Option) or (only and parameter.opts[0] not in only):
             continue
         if isinstance(parameter.show_default, str):
             default = parameter.show_default
@@ -44,7 +44,7 @@ def options(command: str = "run") -> str:
 
 
 def commands(group: click.Group = catsdogs, program: str = "catsdogs") -> str:
-    """A row for each subcommand."""
+    """Return a row for each subcommand: name, summary."""
     lines = ["| command | does |", "|---|---|"]
     for name, command in group.commands.items():
         summary = " ".join((command.help or "").split("\n\n")[0].split())
@@ -53,7 +53,7 @@ def commands(group: click.Group = catsdogs, program: str = "catsdogs") -> str:
 
 
 def plugin() -> str:
-    """The same of the kubectl plugin."""
+    """Return a row for each subcommand of the kubectl plugin."""
     return commands(kubectl, "kubectl catsdogs")
 
 
@@ -72,35 +72,35 @@ def packages() -> str:
 
 
 def exit_codes() -> str:
-    """A row for each exit code."""
+    """Return a row for each exit code: code, meaning, whether a retry can help."""
     retry = {True: "yes", False: "no", None: ""}
-    lines = ["| code | meaning | may a retry help? |", "|---|---|---|"]
+    lines = ["| code | meaning | retryable |", "|---|---|---|"]
     lines += [f"| {code} | {meaning} | {retry[helps]} |" for code, (meaning, helps) in EXIT_CODES.items()]
     return "\n".join(lines)
 
 
 def recipes() -> str:
-    """A row for the runs of benchmarks/runs that only their seed tells apart, in the order of the recipes.
+    """Return a row for each group of runs in benchmarks/runs that differ only in their seed, in the order of RECIPES.
 
-    Parameters and operations are those of docs/recipes.md, CPU seconds those of benchmarks/runs/epochs.json.
+    Parameters and operations come from docs/recipes.md, CPU seconds from benchmarks/runs/epochs.json.
     """
     cpu = _read("epochs.json")
-    alike = defaultdict(list)
+    groups = defaultdict(list)
     for path in sorted(RUNS.glob("*/run.json")):
-        alike[_options(_read(path)["settings"])].append(path.parent)
+        groups[_options(_read(path)["settings"])].append(path.parent)
     lines = [
-        "| `--recipe` | parameters | GFLOP an image | CPU seconds an epoch of 2,000 images | epochs | validation | test"
-        " | 5,000 further ones | seeds |",
+        "| `--recipe` | parameters | GFLOP per image | CPU seconds per epoch of 2,000 images | epochs"
+        " | validation accuracy | test accuracy | on 5,000 held-out images | seeds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for options, runs in sorted(alike.items(), key=lambda item: (list(RECIPES).index(item[0].split()[0]), item[0])):
+    for options, runs in sorted(groups.items(), key=lambda item: (list(RECIPES).index(item[0].split()[0]), item[0])):
         recipe, settings = options.split()[0], _read(runs[0] / "run.json")["settings"]
         metrics = [_read(run / "metrics.json") for run in runs]
-        further = [_read(run / "further.json") for run in runs if (run / "further.json").exists()]
+        held_out = [_read(run / "further.json") for run in runs if (run / "further.json").exists()]
         cells = (
             f"`{options}`", *_size(recipe), f"{cpu[recipe]:.0f}", f"{settings['epochs']}",
-            _accuracy([one["validation"] for one in metrics]), _accuracy([one["test"] for one in metrics]),
-            _accuracy(further), f"{len(runs)}",
+            _accuracy([run["validation"] for run in metrics]), _accuracy([run["test"] for run in metrics]),
+            _accuracy(held_out), f"{len(runs)}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -111,31 +111,31 @@ def _read(path: str | Path) -> Any:
 
 
 def _options(settings: dict[str, Any]) -> str:
-    """The recipe, and the options that make it another one, as they are typed; not the seed."""
+    """Return the recipe and the options that differ from its defaults, as typed, without the seed."""
     recipe = RECIPES[settings["recipe_name"]]
-    usual = {**asdict(recipe), "train_per_class": 1000, "validation_per_class": 500, "test_per_class": 500}
+    defaults = {**asdict(recipe), "train_per_class": 1000, "validation_per_class": 500, "test_per_class": 500}
     given = (
         f" --{name.replace('_', '-')} {value}"
         for name, value in settings.items()
-        if name not in ("archive", "recipe_name", "seed") and value != usual[name]
+        if name not in ("archive", "recipe_name", "seed") and value != defaults[name]
     )
     return recipe.name + "".join(given)
 
 
 def _size(recipe: str) -> tuple[str, str]:
-    """Parameters, and operations an image."""
+    """Return the number of parameters and the GFLOP per image, as docs/recipes.md has them."""
     row = re.search(rf"^\| `{recipe}` \|.*", (REPOSITORY / "docs" / "recipes.md").read_text(), re.MULTILINE)
     assert row
-    _, _, parameters, _, learning, _, using, _ = (cell.strip() for cell in row[0].split("|"))
-    return parameters, learning if learning == using else f"{learning} in training, {using} in use"
+    _, _, parameters, _, training, _, inference, _ = (cell.strip() for cell in row[0].split("|"))
+    return parameters, training if training == inference else f"{training} in training, {inference} in inference"
 
 
-def _accuracy(figures: list[dict[str, Any]]) -> str:
-    """The mean, and the range if there are several."""
-    if not figures:
+def _accuracy(metrics: list[dict[str, Any]]) -> str:
+    """Return the mean accuracy in percent, and the range if there are several runs; "" if there are none."""
+    if not metrics:
         return ""
-    shares = [100 * one["accuracy"] for one in figures]
-    text = f"{mean(shares):.1f} %"
-    if len(shares) > 1:
-        text += f", {min(shares):.1f} to {max(shares):.1f} %"
+    percentages = [100 * run["accuracy"] for run in metrics]
+    text = f"{mean(percentages):.1f} %"
+    if len(percentages) > 1:
+        text += f", {min(percentages):.1f} to {max(percentages):.1f} %"
     return text

@@ -22,7 +22,7 @@ NAME = "catsdogs-train"
 def blocks(readme: Path) -> list[str]:
     """Of commands for a cluster, in their order."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
-    return [block for language, block in found if not language and block.startswith(("helm ", "kubectl "))]
+    return [block for language, block in found if language == "sh" and block.startswith(("helm ", "kubectl "))]
 
 
 class Reader:
@@ -30,9 +30,11 @@ class Reader:
 
     def __init__(self, namespace: Namespace, folder: Path):
         self._namespace = namespace
-        # A reader has a GPU, an hour, and an image of their own.
+        # A reader has a GPU, an hour, and an image of their own; and the chart's own log format.
+        small = namespace.small()
+        del small["logFormat"]
         self._values = folder / "values.json"
-        self._values.write_text(json.dumps(namespace.small()))
+        self._values.write_text(json.dumps(small))
         config = yaml.safe_load(namespace.cluster.kubeconfig.read_text())
         for entry in config["contexts"]:
             entry["context"]["namespace"] = namespace.name
@@ -66,25 +68,28 @@ class Reader:
 def test_chart_readme(namespace: Namespace, tmp_path: Path) -> None:
     namespace.kubectl("delete", "secret", SECRET)
     reader, release = Reader(namespace, tmp_path), Release(namespace, NAME)
-    _with_a_role, with_keys, follow, _several, change, repeat, go_on = blocks(CHART / "README.md")
+    _with_a_role, with_keys, test, follow, text, _several, change, repeat, resume, remove = blocks(CHART / "README.md")
     keys, bucket = namespace.storage.keys(), namespace.bucket
     told = reader.runs(
         with_keys,
         **{
-            "AWS_ACCESS_KEY_ID=…": f"AWS_ACCESS_KEY_ID={keys['AWS_ACCESS_KEY_ID']}",
-            "AWS_SECRET_ACCESS_KEY=…": f"AWS_SECRET_ACCESS_KEY={keys['AWS_SECRET_ACCESS_KEY']}",
+            "AWS_ACCESS_KEY_ID=ACCESS_KEY": f"AWS_ACCESS_KEY_ID={keys['AWS_ACCESS_KEY_ID']}",
+            "AWS_SECRET_ACCESS_KEY=SECRET_KEY": f"AWS_SECRET_ACCESS_KEY={keys['AWS_SECRET_ACCESS_KEY']}",
             "bucket=pets": f"bucket={bucket}",
             "https://s3.example.com": namespace.storage.relay.endpoint,
         },
     )
     [printed] = [line.strip() for line in told.splitlines() if "kubectl logs" in line]
-    assert printed.replace(f" -n {namespace.name}", "") == follow.strip().replace(f"{NAME}-…", release.jobs[0])
+    assert printed.replace(f" -n {namespace.name}", "") == follow.strip().replace("JOB", release.jobs[0])
     # kubectl waits until there is a pod, whatever the option's name says, and not until its container has started.
     until(lambda: release.run.pods[-1]["status"]["phase"] != "Pending", "the pod starts", 60, release.run.story)
     assert "published" in reader.runs(printed).splitlines()[-1]
+    lines = reader.runs(text, JOB=release.jobs[0]).splitlines()
+    assert any("published" in line for line in lines)
+    assert not any(line.startswith("{") for line in lines)
     check_manifest(release.run.succeed())
     assert f"s3://{bucket}/runs/{release.jobs[0]}/" in told
-    assert "Succeeded" in reader.runs("helm test catsdogs-train")
+    assert "Succeeded" in reader.runs(test)
 
     for number, command in enumerate((change, repeat), start=2):
         reader.runs(command)
@@ -93,10 +98,10 @@ def test_chart_readme(namespace: Namespace, tmp_path: Path) -> None:
     assert len(release.run.published["history.csv"].splitlines()) == 51
 
     last = release.jobs[-1]
-    reader.runs(go_on, **{f"{NAME}-…": last})
+    reader.runs(resume, JOB=last)
     assert release.jobs[-1] == last
     release.run.succeed()
-    reader.runs("helm uninstall catsdogs-train")
+    reader.runs(remove)
     assert release.items("jobs") + release.items("persistentvolumeclaims") == []
 
 
@@ -106,7 +111,8 @@ def test_project_readme(namespace: Namespace, tmp_path: Path) -> None:
     reader, release = Reader(namespace, tmp_path), Release(namespace, NAME)
     more = f"--set gpu.count=1,storage.endpoint={namespace.storage.relay.endpoint},credentials.existingSecret={SECRET}"
     told = reader.runs(
-        f"{install.strip()} {more} --set job.backoffLimit=0\n", **{"bucket=pets": f"bucket={namespace.bucket}"}
+        f"{install.strip()} {more} --set job.backoffLimit=0\n",
+        **{"bucket=pets": f"bucket={namespace.bucket}", " --set image.repository=REGISTRY/catsdogs-train": ""},
     )
     assert f"Job {release.jobs[0]} trains baseline on 1 × nvidia.com/gpu." in told
     assert release.run.fail() == "BackoffLimitExceeded"

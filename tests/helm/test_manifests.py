@@ -225,7 +225,7 @@ def test_one_value_is_enough(helm4: Helm) -> None:
         "CATSDOGS_CHECKPOINT_TO": "volume",
         "CATSDOGS_ADDRESSING_STYLE": "auto",
         "CATSDOGS_STORAGE_TIMEOUT": "2m",
-        "CATSDOGS_LOG_FORMAT": "text",
+        "CATSDOGS_LOG_FORMAT": "mixed",
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported",
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_supported",
         **{

@@ -277,14 +277,14 @@ def test_notes_say_what_runs_and_what_to_do(cluster: Cluster) -> None:
     assert f"Job {job} trains baseline on 1 × nvidia.com/gpu." in cluster.notes
     assert f"kubectl logs -n vision -f job/{job}" in cluster.notes
     assert f"s3://pets/runs/{job}/" in cluster.notes
-    assert "helm upgrade -n vision pets CHART --reset-then-reuse-values --set rerun=…" in cluster.notes
+    assert "helm upgrade -n vision pets CHART --reset-then-reuse-values --set rerun=NEW_TEXT" in cluster.notes
     assert "helm test -n vision pets" in cluster.notes
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (['runId="mine"'], ["s3://pets/runs/mine/", "--set runId=…"]),
+        (['runId="mine"'], ["s3://pets/runs/mine/", "--set runId=NEW_ID"]),
         (["gpu.count=0"], ["trains baseline on CPUs."]),
         (
             ["workers=3"],

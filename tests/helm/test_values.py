@@ -26,52 +26,52 @@ OPTIONS = {str(option.envvar): option for option in command.commands["run"].para
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ('bucket=""', "bucket: name the bucket with the archive, --set bucket=…"),
+        ('bucket=""', "bucket: required; name the bucket that holds the archive, --set bucket=NAME"),
         (
             'credentials={"existingSecret": "a", "accessKeyId": "b"}',
-            "credentials: give existingSecret or keys, not both",
+            "credentials: set existingSecret or the keys, not both",
         ),
         (
             'credentials.accessKeyId="a"',
-            "credentials: accessKeyId and secretAccessKey belong together, give both or none",
+            "credentials: set both accessKeyId and secretAccessKey, or neither",
         ),
         (
             'credentials.secretAccessKey="a"',
-            "credentials: accessKeyId and secretAccessKey belong together, give both or none",
+            "credentials: set both accessKeyId and secretAccessKey, or neither",
         ),
-        ('credentials.sessionToken="a"', "credentials.sessionToken: needs accessKeyId and secretAccessKey"),
+        ('credentials.sessionToken="a"', "credentials.sessionToken: requires accessKeyId and secretAccessKey"),
         (
             'serviceAccount={"create": false, "annotations": {"a": "b"}}',
-            "serviceAccount.annotations: are those of the chart's own; set serviceAccount.create, or annotate yours",
+            "serviceAccount.annotations: require serviceAccount.create; annotate an existing account yourself",
         ),
-        ('storage.caBundle={"configMap": "a", "secret": "b"}', "storage.caBundle: give configMap or secret, not both"),
+        ('storage.caBundle={"configMap": "a", "secret": "b"}', "storage.caBundle: set configMap or secret, not both"),
         (
             'volume={"type": "emptyDir", "existingClaim": "a"}',
-            "volume.existingClaim: needs volume.type pvc, not emptyDir",
+            "volume.existingClaim: requires volume.type pvc, not emptyDir",
         ),
         (
             'workers=2,volume.existingClaim="a"',
-            "volume.existingClaim: several workers share it; set volume.accessMode=ReadWriteMany if it has that,"
-            " or leave it empty",
+            "volume.existingClaim: workers would share the claim; set volume.accessMode=ReadWriteMany if it allows"
+            " that, or leave it empty",
         ),
-        ("workers=2,volume.keep=true", "volume.keep: is for the chart's own claim; there is none"),
-        ('volume={"type": "ephemeral", "keep": true}', "volume.keep: is for the chart's own claim; there is none"),
-        ('volume={"existingClaim": "a", "keep": true}', "volume.keep: is for the chart's own claim; there is none"),
+        ("workers=2,volume.keep=true", "volume.keep: applies only to a claim that the chart creates"),
+        ('volume={"type": "ephemeral", "keep": true}', "volume.keep: applies only to a claim that the chart creates"),
+        ('volume={"existingClaim": "a", "keep": true}', "volume.keep: applies only to a claim that the chart creates"),
         (
             'cronJob.schedule="@daily",runId="a"',
-            "runId: the runs of a schedule need names of their own; leave it empty",
+            "runId: each scheduled run needs its own name; leave it empty",
         ),
         (
             'extraEnv=[{"name": "CATSDOGS_SEED", "value": "1"}]',
-            "extraEnv: CATSDOGS_SEED is the chart's own, or there twice",
+            "extraEnv: CATSDOGS_SEED is already set by the chart, or is listed twice",
         ),
         (
             'extraVolumes=[{"name": "data", "emptyDir": {}}]',
-            "extraVolumes: data is the chart's own, or there twice",
+            "extraVolumes: data is already set by the chart, or is listed twice",
         ),
         (
             'extraVolumeMounts=[{"name": "shm", "mountPath": "/tmp"}]',
-            "extraVolumeMounts: /tmp is the chart's own, or there twice",
+            "extraVolumeMounts: /tmp is already set by the chart, or is listed twice",
         ),
     ],
 )
