@@ -26,6 +26,16 @@ test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, arc
 test-slow: $(VENV)/ready ## Run the tests that take longer; ARCHIVE=dogs-vs-cats.zip adds the job on the real archive.
 	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow --ignore=tests/faults --ignore=tests/cluster $(ARGS)
 
+# What the bounds of both pyproject.toml allow: the oldest and the newest versions.
+QUICK := tests/job/runtime tests/job/config tests/job/data tests/job/storage tests/job/training tests/job/results tests/job/published
+.PHONY: test-lowest test-newest
+test-lowest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-lowest test-newest: test-%: $(VENV)/ready ## Run the quick tests with the oldest (newest) allowed versions of the dependencies.
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
+	$(BIN)/uv pip install --quiet --python .venv-$* --resolution $(RESOLUTION) -e '.[dev]'
+	.venv-$*/bin/python -m pytest -n 3 --dist loadfile $(QUICK) $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/bench ## Measure it against what else there is, 20 minutes; ARCHIVE=dogs-vs-cats.zip ORIGINAL=train.zip for real images.
 	$(BIN)/python -m benchmarks $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(ORIGINAL),--original "$(ORIGINAL)") $(ARGS)
