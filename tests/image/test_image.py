@@ -79,7 +79,7 @@ def test_configuration(docker: Engine) -> None:
 def test_contains_the_job_and_no_build_tools(docker: Engine) -> None:
     script = "ls /opt/catsdogs; for tool in pip pip3 gcc cc make git; do command -v $tool; done; ls /src /tests 2>&1"
     told = docker("run", "--rm", "--entrypoint=sh", IMAGE, "-c", script).stdout.split()
-    assert told[:3] == ["bin", f"catsdogs_train-{__version__}.dist-info", "job"]
+    assert told[:3] == ["bin", "catsdogs", f"catsdogs_train-{__version__}.dist-info"]
     assert not {"/usr/bin/pip", "/usr/bin/gcc", "/usr/bin/cc", "/usr/bin/make", "/usr/bin/git"} & set(told)
     assert "/opt/venv/bin/pip" not in told
 
