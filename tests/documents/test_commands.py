@@ -133,13 +133,12 @@ def test_bucket_to_bucket_and_what_follows(installed: Stranger, seaweedfs: S3Ser
     told = installed.types(block("docs/runs.md", "catsdogs runs"), pets, keys)
     run_id = told.splitlines()[1].split()[0]
     check_manifest(objects(seaweedfs, bucket, f"runs/{run_id}/"))
-    assert "every verdict is the same" in installed.types(
-        block("docs/runs.md", "catsdogs verify"), pets | {"RUN_ID": run_id}, keys
-    )
+    of_run = pets | {"RUN_ID": run_id}
+    assert "every verdict is the same" in installed.types(block("docs/runs.md", "catsdogs verify"), of_run, keys)
     (installed.clone / "photos").mkdir()
     for label in ("cat", "dog"):
         sample.draw(label, 99).save(installed.clone / f"photos/{label}.jpg")
-    told = installed.types(block("docs/runs.md", "catsdogs predict"), pets | {"RUN_ID": run_id}, keys)
+    told = installed.types(block("docs/runs.md", "catsdogs predict"), of_run, keys)
     assert re.findall(r"photos/(\w+)\.jpg$", told, re.MULTILINE) == ["cat", "dog"]
     assert "already published" in installed.types(block("benchmarks/RESULTS.md", "catsdogs run"), pets, keys)
 
