@@ -30,8 +30,8 @@ FROM dependencies AS project
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY job job
-# setuptools is there already, pinned: TensorFlow needs it. It looks for the plugin too, which stays with the user.
-RUN mkdir k8s && /opt/tools/bin/pip --python /opt/venv/bin/python install \
+# setuptools is there already, pinned: TensorFlow needs it.
+RUN /opt/tools/bin/pip --python /opt/venv/bin/python install \
     --no-deps --no-build-isolation --no-index --target /opt/catsdogs .
 
 FROM python

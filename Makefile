@@ -67,7 +67,7 @@ docs: $(VENV)/ready ## Generate the tables of both READMEs from the code.
 lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bounds in pyproject.toml.
 	$(LOCK) --no-emit-package tensorflow --extra mlflow --extra onnx --output-file locks/cpu.txt pyproject.toml locks/cpu.in
 	$(LOCK) --extra gpu --extra mlflow --extra onnx --output-file locks/gpu.txt pyproject.toml
-	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml
+	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml k8s/pyproject.toml
 	$(LOCK) --no-deps --output-file locks/helm.txt locks/helm.in
 	$(LOCK) --no-deps --output-file locks/bench.txt locks/bench.in
 	$(LOCK) --output-file locks/checkov.txt locks/checkov.in
@@ -76,10 +76,10 @@ lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bound
 clean: ## Remove the environment and what the demo left.
 	rm -rf $(VENV) demo *.egg-info
 
-$(VENV)/ready: locks/dev.txt pyproject.toml
+$(VENV)/ready: locks/dev.txt pyproject.toml k8s/pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
 	  "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d; name another: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./k8s
 	touch $@

@@ -13,7 +13,7 @@ import click
 from job.cli import catsdogs
 from job.errors import EXIT_CODES
 from job.recipes import RECIPES
-from k8s.cli import plugin as kubectl
+from kubectl_catsdogs.cli import plugin as kubectl
 
 REPOSITORY = Path(__file__).parents[1]
 RUNS = REPOSITORY / "benchmarks" / "runs"
