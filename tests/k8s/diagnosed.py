@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from k8s.findings import diagnose
-from k8s.seen import Finding, Seen
+from kubectl_catsdogs.diagnose.findings import diagnose
+from kubectl_catsdogs.diagnose.snapshot import Finding, Seen
 from tests.k8s import objects
 from tests.k8s.objects import Object
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from k8s import readiness
-from k8s.check import wanted_of
-from k8s.errors import Contradiction
-from k8s.readiness import OK, PROBLEM, Line, Wanted
+from kubectl_catsdogs.base.errors import Contradiction
+from kubectl_catsdogs.preflight import checks
+from kubectl_catsdogs.preflight.checklist import wanted_of
+from kubectl_catsdogs.preflight.checks import OK, PROBLEM, Line, Wanted
 from tests.conftest import REPOSITORY
 from tests.k8s import rbac
 from tests.k8s.api import Api
@@ -54,19 +54,19 @@ class Case(NamedTuple):
 
 PLAIN, STORED = Wanted(), Wanted(secret="storage")
 TABLE = [
-    Case("GPUs free", readiness.gpus, PLAIN, ([node("a", 4)], [other("x", "a", gpus="3")]), OK, "free: 1 on a"),
+    Case("GPUs free", checks.gpus, PLAIN, ([node("a", 4)], [other("x", "a", gpus="3")]), OK, "free: 1 on a"),
     Case(
         "GPUs taken",
-        readiness.gpus,
+        checks.gpus,
         PLAIN,
         ([node("a", 1)], [other("x", "a", gpus="1")]),
         OK,
         "free: 0 on a; the run will wait for one of team-b/x",
     ),
-    Case("GPUs, pods unread", readiness.gpus, PLAIN, ([node("a", 1)], None), OK, "how many are free may not be read"),
+    Case("GPUs, pods unread", checks.gpus, PLAIN, ([node("a", 1)], None), OK, "how many are free may not be read"),
     Case(
         "no GPU",
-        readiness.gpus,
+        checks.gpus,
         PLAIN,
         ([node("a"), node("b")], []),
         PROBLEM,
@@ -75,7 +75,7 @@ TABLE = [
     ),
     Case(
         "other GPUs",
-        readiness.gpus,
+        checks.gpus,
         PLAIN,
         ([node("a", offers={"amd.com/gpu": "1"})], []),
         PROBLEM,
@@ -84,7 +84,7 @@ TABLE = [
     ),
     Case(
         "too few GPUs",
-        readiness.gpus,
+        checks.gpus,
         Wanted(gpus=8),
         ([node("a", 4), node("b", 2)], []),
         PROBLEM,
@@ -93,7 +93,7 @@ TABLE = [
     ),
     Case(
         "GPUs for all workers",
-        readiness.gpus,
+        checks.gpus,
         Wanted(gpus=2, workers=3),
         ([node("a", 4), node("b", 2)], []),
         OK,
@@ -101,7 +101,7 @@ TABLE = [
     ),
     Case(
         "GPUs for some workers",
-        readiness.gpus,
+        checks.gpus,
         Wanted(gpus=2, workers=4),
         ([node("a", 5), node("b", 2)], []),
         PROBLEM,
@@ -110,7 +110,7 @@ TABLE = [
     ),
     Case(
         "room for some workers",
-        readiness.room,
+        checks.room,
         Wanted(gpus=0, workers=10),
         ([node("a"), node("b", offers={"memory": "5Gi"})],),
         PROBLEM,
@@ -119,7 +119,7 @@ TABLE = [
     ),
     Case(
         "quota for some workers",
-        readiness.quota,
+        checks.quota,
         Wanted(workers=2),
         ([quota("1")],),
         PROBLEM,
@@ -127,7 +127,7 @@ TABLE = [
     ),
     Case(
         "tainted",
-        readiness.gpus,
+        checks.gpus,
         PLAIN,
         ([node("a", 4, taint="dedicated=x:NoSchedule"), node("b")], []),
         PROBLEM,
@@ -136,27 +136,27 @@ TABLE = [
     ),
     Case(
         "tainted as the chart tolerates",
-        readiness.gpus,
+        checks.gpus,
         PLAIN,
         ([node("a", 4, taint=f"{GPU}=present:NoSchedule")], []),
         OK,
         "1 node(s) offer at least 1",
     ),
-    Case("cordoned", readiness.gpus, PLAIN, ([node("a", 4, cordoned=True)], []), PROBLEM, "a is cordoned", "uncordon"),
+    Case("cordoned", checks.gpus, PLAIN, ([node("a", 4, cordoned=True)], []), PROBLEM, "a is cordoned", "uncordon"),
     Case(
         "labels",
-        readiness.gpus,
+        checks.gpus,
         Wanted(node_selector={"gpu": "a100"}),
         ([node("a", 4)], []),
         PROBLEM,
         "a lacks labels of nodeSelector",
         "nodeSelector",
     ),
-    Case("without GPUs", readiness.gpus, Wanted(gpus=0), ([], None), OK, "no GPU is asked for"),
-    Case("room", readiness.room, PLAIN, ([node("a", 1), node("b")],), OK, "1 node(s) have 2 cpu, 4 Gi of memory (a)"),
+    Case("without GPUs", checks.gpus, Wanted(gpus=0), ([], None), OK, "no GPU is asked for"),
+    Case("room", checks.room, PLAIN, ([node("a", 1), node("b")],), OK, "1 node(s) have 2 cpu, 4 Gi of memory (a)"),
     Case(
         "no room",
-        readiness.room,
+        checks.room,
         PLAIN,
         ([node("a", 1, offers={"memory": "2Gi"}), node("b")],),
         PROBLEM,
@@ -165,7 +165,7 @@ TABLE = [
     ),
     Case(
         "Secret",
-        readiness.secret,
+        checks.secret,
         STORED,
         (
             "default",
@@ -176,7 +176,7 @@ TABLE = [
     ),
     Case(
         "no Secret",
-        readiness.secret,
+        checks.secret,
         STORED,
         (
             "default",
@@ -188,7 +188,7 @@ TABLE = [
     ),
     Case(
         "no key",
-        readiness.secret,
+        checks.secret,
         STORED,
         (
             "default",
@@ -200,7 +200,7 @@ TABLE = [
     ),
     Case(
         "empty key",
-        readiness.secret,
+        checks.secret,
         STORED,
         (
             "default",
@@ -212,7 +212,7 @@ TABLE = [
     ),
     Case(
         "no Secret named",
-        readiness.secret,
+        checks.secret,
         PLAIN,
         (
             "default",
@@ -223,7 +223,7 @@ TABLE = [
     ),
     Case(
         "default class",
-        readiness.storage,
+        checks.storage,
         PLAIN,
         ([storage_class(), default("old"), default("new", "2027")],),
         OK,
@@ -231,34 +231,32 @@ TABLE = [
     ),
     Case(
         "no default class",
-        readiness.storage,
+        checks.storage,
         PLAIN,
         ([storage_class()],),
         PROBLEM,
         "no storage class is the cluster's",
         "classes here: standard",
     ),
-    Case("no class", readiness.storage, PLAIN, ([],), PROBLEM, "no storage class", "classes here: none"),
-    Case("class", readiness.storage, Wanted(storage_class="standard"), ([storage_class()],), OK, "standard is there"),
+    Case("no class", checks.storage, PLAIN, ([],), PROBLEM, "no storage class", "classes here: none"),
+    Case("class", checks.storage, Wanted(storage_class="standard"), ([storage_class()],), OK, "standard is there"),
     Case(
         "another class",
-        readiness.storage,
+        checks.storage,
         Wanted(storage_class="fast"),
         ([storage_class()],),
         PROBLEM,
         "storage class fast is not there",
         "volume.storageClass",
     ),
-    Case("claim", readiness.claim, Wanted(claim="data"), (claim("Bound"),), OK, "volume claim data is there, Bound"),
-    Case(
-        "no claim", readiness.claim, Wanted(claim="data"), (None,), PROBLEM, "volume claim data is not there", "create"
-    ),
-    Case("lost claim", readiness.claim, Wanted(claim="data"), (claim("Lost"),), PROBLEM, "has lost its volume", "anew"),
-    Case("quota", readiness.quota, PLAIN, ([quota("1"), quota("1Gi", "8Gi", "requests.memory")],), OK, "leave enough"),
-    Case("no quota", readiness.quota, PLAIN, ([],), OK, "has no quota"),
+    Case("claim", checks.claim, Wanted(claim="data"), (claim("Bound"),), OK, "volume claim data is there, Bound"),
+    Case("no claim", checks.claim, Wanted(claim="data"), (None,), PROBLEM, "volume claim data is not there", "create"),
+    Case("lost claim", checks.claim, Wanted(claim="data"), (claim("Lost"),), PROBLEM, "has lost its volume", "anew"),
+    Case("quota", checks.quota, PLAIN, ([quota("1"), quota("1Gi", "8Gi", "requests.memory")],), OK, "leave enough"),
+    Case("no quota", checks.quota, PLAIN, ([],), OK, "has no quota"),
     Case(
         "quota used up",
-        readiness.quota,
+        checks.quota,
         PLAIN,
         ([quota("2")],),
         PROBLEM,
@@ -267,7 +265,7 @@ TABLE = [
     ),
     Case(
         "quota too small",
-        readiness.quota,
+        checks.quota,
         PLAIN,
         ([quota("7Gi", "8Gi", "memory")],),
         PROBLEM,
@@ -297,7 +295,7 @@ def test_condition(case: Case) -> None:
     ],
 )
 def test_pod_security(found: Object | None, mark: str, text: str) -> None:
-    line = readiness.pod_security("default", found)
+    line = checks.pod_security("default", found)
     assert (line.mark, bool(line.fix)) == (mark, mark == PROBLEM)
     assert text in line.text
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from k8s.cluster import Cluster
-from k8s.errors import Conflict, Contradiction, NotFound, Refused, Unavailable
+from kubectl_catsdogs.api.client import Cluster
+from kubectl_catsdogs.base.errors import Conflict, Contradiction, NotFound, Refused, Unavailable
 from tests.conftest import REPOSITORY
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api, Fault
@@ -136,16 +136,18 @@ def test_several_kubeconfigs_are_one(api: Api, plugin: Plugin, kubeconfig: Path)
 
 
 def test_help_does_not_wait_for_the_client() -> None:
-    code = "import sys; from k8s.cli import plugin; plugin.main(['follow', '--help'], standalone_mode=False)"
+    code = (
+        "import sys; from kubectl_catsdogs.cli import plugin; plugin.main(['follow', '--help'], standalone_mode=False)"
+    )
     code += "; sys.exit('kubernetes' in sys.modules or 'urllib3' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "k8s", check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(("words", "found"), [(["fol"], "follow"), (["follow", "--name"], "--namespace")])
 def test_kubectl_completes_it(words: list[str], found: str) -> None:
-    code = "from k8s.completion import main; main()"
+    code = "from kubectl_catsdogs.completion import main; main()"
     ended = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *words], cwd=REPOSITORY / "k8s", capture_output=True, text=True, check=True
     )
     assert [line.split("\t")[0] for line in ended.stdout.splitlines()] == [found, ":4"]
 
@@ -153,9 +155,9 @@ def test_kubectl_completes_it(words: list[str], found: str) -> None:
 def test_a_shell_completes_it() -> None:
     asked = {"_KUBECTL_CATSDOGS_COMPLETE": "bash_complete", "COMP_WORDS": "kubectl-catsdogs fol", "COMP_CWORD": "1"}
     ended = subprocess.run(
-        [sys.executable, "-m", "k8s"],
+        [sys.executable, "-m", "kubectl_catsdogs"],
         env=os.environ | asked,
-        cwd=REPOSITORY,
+        cwd=REPOSITORY / "k8s",
         capture_output=True,
         text=True,
         check=True,

@@ -2,8 +2,9 @@
 
 import pytest
 
-from k8s import resources, scheduling
-from k8s.contract import Object
+from kubectl_catsdogs.api import resources
+from kubectl_catsdogs.base.contract import Object
+from kubectl_catsdogs.diagnose import scheduling
 from tests.k8s.diagnosed import (
     CLAIM,
     GPU,
@@ -989,8 +990,8 @@ def test_only_the_newest_message_of_its_own_pod_counts() -> None:
 )
 def test_tolerations(toleration: Object, tolerated: bool) -> None:
     taint = {"key": "dedicated", "value": "research", "effect": "NoSchedule"}
-    assert scheduling.tolerated(taint, {"spec": {"tolerations": [toleration]}}) is tolerated
-    assert scheduling.tolerated(taint, {"spec": {}}) is False
+    assert resources.tolerated(taint, {"spec": {"tolerations": [toleration]}}) is tolerated
+    assert resources.tolerated(taint, {"spec": {}}) is False
 
 
 def test_the_sums_of_the_scheduler() -> None:

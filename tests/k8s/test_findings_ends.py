@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from catsdogs.runtime.errors import EXIT_CODES
-from k8s import contract
-from k8s.contract import Object
-from k8s.findings import DIAGNOSES, OTHERWISE, diagnose, stage_of
+from kubectl_catsdogs.base import contract
+from kubectl_catsdogs.base.contract import Object
+from kubectl_catsdogs.diagnose.findings import DIAGNOSES, OTHERWISE, diagnose, stage_of
 from tests.conftest import REPOSITORY
 from tests.k8s.diagnosed import POD, Case, check, disrupted, ended, event, job, job_failed, pod, seen, waiting
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from catsdogs.runtime.errors import EXIT_CODES
-from k8s.outcome import outcome
+from kubectl_catsdogs.jobs.outcome import outcome
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api, Fault
 from tests.k8s.conftest import Plugin, Starter

@@ -8,10 +8,10 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
-from k8s import options
-from k8s.contract import run_id
-from k8s.errors import Contradiction
-from k8s.manifest import job_of, source_of
+from kubectl_catsdogs.base.contract import run_id
+from kubectl_catsdogs.base.errors import Contradiction
+from kubectl_catsdogs.submit import options
+from kubectl_catsdogs.submit.manifest import job_of, source_of
 from tests.helm import binaries
 from tests.helm.chart import FILES, Helm, Manifest, environment
 from tests.helm.relations import problems

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from catsdogs import cli as job_cli
 from catsdogs.config.recipes import RECIPES
-from k8s import options
-from k8s.errors import Usage
+from kubectl_catsdogs.base.errors import Usage
+from kubectl_catsdogs.submit import options
 
 
 def options_of_job() -> dict[str, click.Parameter]:

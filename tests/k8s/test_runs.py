@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from catsdogs.runtime.log import JsonLines, TextLines
-from k8s.runs import Run, run_of, state_of, table
-from k8s.said import Progress
+from kubectl_catsdogs.jobs.progress import Progress
+from kubectl_catsdogs.jobs.state import state_of
+from kubectl_catsdogs.runs import Run, run_of, table
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api, Fault
 from tests.k8s.conftest import Plugin

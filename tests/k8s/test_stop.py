@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from k8s.errors import NotFound, Usage
-from k8s.said import Progress
-from k8s.stop import find, verdict
+from kubectl_catsdogs.base.errors import NotFound, Usage
+from kubectl_catsdogs.jobs.progress import Progress
+from kubectl_catsdogs.submit.stopping import find, verdict
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api
 from tests.k8s.conftest import Plugin

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s.cluster import Cluster
-from k8s.sweep import Sweep
-from k8s.watching import Changed, Listed, Message
+from kubectl_catsdogs.api.client import Cluster
+from kubectl_catsdogs.api.watch import Changed, Listed, Message
+from kubectl_catsdogs.submit.sweep import Sweep
 from tests.helm.chart import environment
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api, Fault

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from catsdogs.runtime import events
-from k8s import said
-from k8s.view import bar
+from kubectl_catsdogs.jobs import job_log
+from kubectl_catsdogs.jobs.progress import Progress, bar
 from tests.conftest import REPOSITORY
 from tests.k8s import objects
 from tests.k8s.api import Api
@@ -45,36 +45,36 @@ def both_forms(event: str, data: dict[str, Any]) -> list[str]:
     return forms
 
 
-@pytest.mark.parametrize("event", said.PATTERNS)
+@pytest.mark.parametrize("event", job_log.PATTERNS)
 def test_both_forms_of_what_the_job_says_are_understood(event: str) -> None:
     data = data_of(event)
     text, line = both_forms(event, data)
     for form in (text, line):
-        found = said.event_of(form)
+        found = job_log.event_of(form)
         assert found is not None
         assert found[0] == event
-        for name in re.findall(r"\?P<(\w+)>", said.PATTERNS[event]):
+        for name in re.findall(r"\?P<(\w+)>", job_log.PATTERNS[event]):
             value = data[name]
             assert found[1][name] == (value if isinstance(value, str) else pytest.approx(value, rel=0.01)), form
 
 
 def test_no_event_is_taken_for_another() -> None:
     for event in set(events.EVENTS) - {"demo"}:
-        found = said.event_of(both_forms(event, data_of(event))[0])
-        assert (found[0] if found else None) == (event if event in said.PATTERNS else None)
+        found = job_log.event_of(both_forms(event, data_of(event))[0])
+        assert (found[0] if found else None) == (event if event in job_log.PATTERNS else None)
 
 
 @pytest.mark.parametrize("remaining", [0.4, 42.0, 75.0, 7380.0])
 def test_a_training_that_diverges_is_still_followed(remaining: float) -> None:
     data = data_of("epoch") | {"loss": math.nan, "val_loss": math.inf, "remaining": remaining}
-    found = said.event_of(both_forms("epoch", data)[0])
+    found = job_log.event_of(both_forms("epoch", data)[0])
     assert found is not None
     assert found[1]["remaining"] == pytest.approx(remaining, rel=0.01)
 
 
 @pytest.mark.parametrize("form", [0, 1])
 def test_the_bar(form: int) -> None:
-    progress = said.Progress()
+    progress = Progress()
     for event, change in (
         ("epoch", {"epoch": 2, "epochs": 3}),
         ("training", {"epoch": 3, "epochs": 3, "done": 30, "total": 60, "accuracy": 0.75}),
@@ -108,9 +108,9 @@ def test_on_a_terminal_progress_is_a_bar_and_nothing_steers_it(api: Api, kubecon
 def on_terminal(api: Api, kubeconfig: Path, pod: objects.Object) -> str:
     """What `follow` writes to a terminal, which the pod's end ends."""
     ours, theirs = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "KUBECONFIG": str(kubeconfig)}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "k8s"), "KUBECONFIG": str(kubeconfig)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "k8s", "follow"],
+        [sys.executable, "-m", "kubectl_catsdogs", "follow"],
         env=environment | {"TERM": "xterm", "COLUMNS": "200"},
         cwd=kubeconfig.parent,
         stdin=theirs,

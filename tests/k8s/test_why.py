@@ -296,7 +296,7 @@ def test_a_removed_run_where_boto3_is_not_installed(api: Api, plugin: Plugin, tm
     (tmp_path / "missing").mkdir()
     (tmp_path / "missing/boto3.py").write_text("raise ImportError")
     installed(api)
-    path = f"{tmp_path}/missing:{REPOSITORY}"
+    path = f"{tmp_path}/missing:{REPOSITORY}/k8s"
     assert "boto3 is not installed here" in plugin("why", env={"PYTHONPATH": path}).stdout
 
 

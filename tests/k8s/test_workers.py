@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from k8s.outcome import last_end
-from k8s.runs import state_of
-from k8s.said import Progress, of_worker
-from k8s.stop import verdict
+from kubectl_catsdogs.jobs.job_log import of_worker
+from kubectl_catsdogs.jobs.outcome import last_end
+from kubectl_catsdogs.jobs.progress import Progress
+from kubectl_catsdogs.jobs.state import state_of
+from kubectl_catsdogs.submit.stopping import verdict
 from tests.k8s import objects, rbac
 from tests.k8s.api import Api
 from tests.k8s.conftest import Plugin, Starter

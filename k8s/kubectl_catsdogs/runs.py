@@ -1,0 +1,173 @@
+"""`kubectl catsdogs runs`: the runs of a release, or of all, as a table or JSON."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kubectl_catsdogs.api.client import Cluster
+from kubectl_catsdogs.base import contract
+from kubectl_catsdogs.base.contract import Object, dig, in_order, name_of
+from kubectl_catsdogs.base.errors import Contradiction, NotFound, Refused
+from kubectl_catsdogs.base.text import clean, duration, moment
+from kubectl_catsdogs.jobs import log_stream, releases
+from kubectl_catsdogs.jobs.progress import Progress
+from kubectl_catsdogs.jobs.state import LIVE, running, state_of
+
+READERS = 8
+"""Logs that are read at a time."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run; None is unknown. In JSON under these names."""
+
+    run: str
+    job: str
+    release: str
+    state: str
+    """Pending, Running, Interrupted or Retrying (between two pods), Suspended, Queued (by Kueue), Stopping, Succeeded,
+    Failed."""
+    exit_code: int | None
+    """Of the last container that has ended."""
+    created: str
+    recipe: str | None
+    set: str
+    """What it was told besides the release's values, by `submit`."""
+    epochs_done: int | None
+    epochs: int | None
+    best_validation_accuracy: float | None
+    test_accuracy: float | None
+    gpu: str | None
+    gpus: int
+    """Of each worker."""
+    workers: int
+    workers_running: int
+    result: str
+
+
+def run_of(job: Object, pods: list[Object], progress: Progress) -> Run:
+    """Of a Job, its pods, oldest first, and what these have said."""
+    told = contract.options(job)
+    state, code = state_of(job, pods)
+    epochs = progress.epochs or _number(told.get("epochs"))
+    done = progress.epochs_done or (0 if progress.recipe or state == "Pending" else None)
+    gpu, gpus = gpu_of(dig(job, "spec", "template", "spec", default={}))
+    return Run(
+        run=contract.run_id(job),
+        job=name_of(job),
+        release=releases.release_of(job),
+        state=state,
+        exit_code=code,
+        created=str(dig(job, "metadata", "creationTimestamp", default="")),
+        recipe=progress.recipe or told.get("recipe"),
+        set=str(dig(job, "metadata", "annotations", contract.SET, default="")),
+        epochs_done=epochs if state == "Succeeded" else done,
+        epochs=epochs,
+        best_validation_accuracy=progress.best,
+        test_accuracy=progress.test_accuracy,
+        gpu=gpu,
+        gpus=gpus,
+        workers=contract.workers(job),
+        workers_running=running(pods),
+        result=contract.result(job),
+    )
+
+
+def gpu_of(pod_spec: Object) -> tuple[str | None, int]:
+    """The resource that stands for a GPU, and how many of it the run has. It is the only extended one in the chart."""
+    limits = dig(contract.container(pod_spec), "resources", "limits", default={})
+    found = {name: count for name, count in limits.items() if "/" in name}
+    name = next((name for name in found if "gpu" in name), next(iter(found), None))
+    return name, _number(str(found[name])) or 0 if name else 0
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def table(runs: Sequence[Run], now: datetime) -> str:
+    """Columns as kubectl writes them. RELEASE, SET and WORKERS are there if they tell runs apart."""
+    rows = [_cells(run, now) for run in runs]
+    several = len({run.release for run in runs}) > 1
+    shown = {"RELEASE": several, "SET": any(run.set for run in runs), "WORKERS": any(run.workers > 1 for run in runs)}
+    names = [name for name in rows[0] if shown.get(name, True)]
+    lines = [names, *([clean(row[name]) or "-" for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ("   ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def _cells(run: Run, now: datetime) -> dict[str, str]:
+    began = moment(run.created)
+    code = f" ({run.exit_code})" if run.exit_code and run.state in ("Failed", "Retrying", "Interrupted") else ""
+    done, epochs = ("-" if number is None else str(number) for number in (run.epochs_done, run.epochs))
+    best = run.best_validation_accuracy
+    return {
+        "RELEASE": run.release,
+        "RUN": run.run,
+        "STATE": run.state + code,
+        "AGE": duration((now - began).total_seconds()) if began else "",
+        "RECIPE": run.recipe or "",
+        "EPOCHS": "-" if (done, epochs) == ("-", "-") else f"{done}/{epochs}",
+        "BEST": "" if best is None else f"{100 * best:.1f} %",
+        "GPU": f"{run.gpus} × {run.gpu}" if run.gpus else "",
+        "WORKERS": f"{run.workers_running}/{run.workers}" if run.state in LIVE else str(run.workers),
+        "SET": run.set,
+        "RESULT": run.result,
+    }
+
+
+class Reader:
+    """Reads what runs have said, as far as it is there and may be read."""
+
+    def __init__(self, cluster: Cluster):
+        self._cluster = cluster
+        self.refused: Refused | None = None
+        """Why none could be read."""
+
+    def progress(self, pods: list[Object]) -> Progress:
+        """Of the logs that are left of a run's pods, oldest first. Worker 0 speaks for the others."""
+        progress = Progress()
+        for pod in pods:
+            if contract.worker_of(pod) == 0 and log_stream.started(pod) and self.refused is None:
+                self._read(pod, progress)
+        return progress
+
+    def _read(self, pod: Object, progress: Progress) -> None:
+        try:
+            for line, _ in self._cluster.log(name_of(pod), contract.CONTAINER, timestamps=False):
+                progress.take(line)
+        except Refused as refused:
+            self.refused = refused
+        except (NotFound, Contradiction, ConnectionResetError):
+            # Gone meanwhile, or cut: what was read so far stands.
+            return
+
+
+def runs_of(cluster: Cluster, release: str | None) -> tuple[list[Run], Refused | None]:
+    """Newest first, of all releases for None; and what kept their logs from being read."""
+    jobs = releases.every_job(cluster, release)
+    if not jobs:
+        return [], None
+    chosen = contract.INSTANCE if release is None else f"{contract.INSTANCE}={release}"
+    pods = in_order(cluster.list("pods", labels=f"{chosen},{contract.JOB_NAME}"))
+    of_job = [[pod for pod in pods if _owner(pod) == dig(job, "metadata", "uid")] for job in jobs]
+    reader = Reader(cluster)
+    with ThreadPoolExecutor(READERS) as readers:
+        said = list(readers.map(reader.progress, of_job))
+    return [run_of(*each) for each in zip(jobs, of_job, said, strict=True)], reader.refused
+
+
+def _owner(pod: Object) -> Any:
+    return next((one.get("uid") for one in dig(pod, "metadata", "ownerReferences", default=[])), None)
+
+
+def as_json(runs: Sequence[Run]) -> str:
+    return json.dumps([asdict(run) for run in runs], indent=2)
+
+
+def as_table(runs: Sequence[Run]) -> str:
+    return table(runs, datetime.now(UTC))
