@@ -66,7 +66,8 @@ check: $(VENV)/ready ## Run the formatter, linter and type checker, and compare 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache job/.importlinter
+	$(BIN)/lint-imports --no-cache k8s/.importlinter
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo 'no hadolint for this machine: Dockerfile not checked'; fi
 	$(BIN)/cog --check --check-fail-msg="run: make docs" -I . $(DOCUMENTS)
 
