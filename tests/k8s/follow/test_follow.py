@@ -113,6 +113,25 @@ def test_fifty_disconnections_leave_no_trace_in_the_log(api: Api, start_plugin: 
     assert asked(api, "get", "pods/log") > 50
 
 
+def test_a_line_with_the_time_of_an_earlier_second_is_not_lost(api: Api, start_plugin: Starter) -> None:
+    """Standard output and error are stamped apart: a line may come after one of the next second."""
+    job = api.put("jobs", objects.job())
+    pod = objects.start(api, job)
+    name = pod["metadata"]["name"]
+    api.faults.append(Fault("get", "pods/log", after=40))
+    api.write(name, "one", stamp="2026-01-01T00:00:10.100000000Z")
+    process = start_plugin("follow")
+    until(lambda: asked(api, "get", "pods/log") > 0)
+    api.write(name, "late", stamp="2026-01-01T00:00:09.900000000Z")
+    api.write(name, "two", stamp="2026-01-01T00:00:10.200000000Z")
+    objects.end(api, pod, 0)
+    objects.finish(api)
+    code, out, err = finished(process)
+    assert (code, out) == (0, b"one\nlate\ntwo\n")
+    assert asked(api, "get", "pods/log") > 1
+    assert "missing" not in err
+
+
 def test_a_replaced_pod(api: Api, start_plugin: Starter) -> None:
     job = api.put("jobs", objects.job())
     first = objects.start(api, job, "pets-1-aaaaa")
