@@ -38,6 +38,12 @@ def test_every_other_option_names_an_existing_value_of_the_chart() -> None:
                 parent = parent[key]
 
 
+def test_the_documentation_names_the_options_that_submit_may_change() -> None:
+    text = (REPOSITORY / "docs/kubectl.md").read_text()
+    documented = text[text.index("- `--set NAME=VALUE`") : text.index("Values are checked")]
+    assert [name for name in re.findall(r"`(\w+)`", documented[documented.index(":") :])] == list(settable())
+
+
 ODD = ["", "0", "1", "-1", "+3", " 4", "1.5", "1e-3", "nan", "inf", "1e400", "0x10", "90", "5m", "1h", "m", "a b", ".x"]
 ODD += ["x" * 100, "x" * 101, "baseline", "Baseline", "10", "10.1", "1024", "1025", "4294967295", "4294967296", "é"]
 
