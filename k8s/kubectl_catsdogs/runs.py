@@ -79,9 +79,9 @@ def run_of(job: Object, pods: list[Object], progress: Progress) -> Run:
 def gpu_of(pod_spec: Object) -> tuple[str | None, int]:
     """Return the resource name of GPUs, and their number. It is the only extended resource in the chart."""
     limits = dig(chart.container(pod_spec), "resources", "limits", default={})
-    found = {name: count for name, count in limits.items() if "/" in name}
-    name = next((name for name in found if "gpu" in name), next(iter(found), None))
-    return name, _number(str(found[name])) or 0 if name else 0
+    extended = {name: count for name, count in limits.items() if "/" in name}
+    name = next((name for name in extended if "gpu" in name), next(iter(extended), None))
+    return name, _number(str(extended[name])) or 0 if name else 0
 
 
 def _number(text: str | None) -> int | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 def clean(text: str) -> str:
     """Return the text as one line without control characters: all but printable characters and tabs are escaped.
 
-    Messages, names and logs come from the cluster; whoever can write there must not control this terminal.
+    Messages, names and logs come from the cluster; their authors must not control this terminal.
     """
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
 

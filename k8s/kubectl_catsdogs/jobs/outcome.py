@@ -1,4 +1,4 @@
-"""How a run ended: one line, and the exit code for whoever followed it. Pure."""
+"""How a run ended: one line, and the exit code of commands that followed it. Pure."""
 
 import re
 from typing import NamedTuple
