@@ -17,7 +17,7 @@ from catsdogs.options import ADDRESSES, LOG_FORMAT, OPTIONS, STORAGE, WORKERS, A
 from catsdogs.runtime.console import Terminal
 from catsdogs.runtime.errors import BadData, JobError, printable
 from catsdogs.runtime.events import StorageWaiting
-from catsdogs.runtime.log import JsonLines, JsonLinesWithoutText, Log, Sink, TextLines
+from catsdogs.runtime.log import JsonLines, Log, MixedLines, Sink, TextLines
 from catsdogs.runtime.signals import Interruption
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def make_log(log_format: str, worker: int = 0) -> Log:
     """Return a log on standard output: lines of JSON, of text, of both, or on a terminal a progress bar below text."""
     sinks: dict[str, list[Sink]] = {
         "json": [JsonLines(sys.stdout)],
-        "mixed": [TextLines(sys.stdout), JsonLinesWithoutText(sys.stdout)],
+        "mixed": [MixedLines(sys.stdout)],
         "text": [Terminal(sys.stdout) if sys.stdout.isatty() else TextLines(sys.stdout)],
     }
     return Log(sinks[log_format], worker)

@@ -3,6 +3,7 @@ import io
 import json
 import re
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from catsdogs.runtime import events, log
 from catsdogs.runtime.console import Terminal
 from catsdogs.runtime.events import EVENTS, AlreadyTrained, Evaluating, Event
 from catsdogs.runtime.formatting import duration_text, size_text
-from catsdogs.runtime.log import JsonLines, JsonLinesWithoutText, Log, TextLines
+from catsdogs.runtime.log import JsonLines, Log, MixedLines, TextLines
 from tests.recorder import Recorder
 
 HOSTILE = "cat.1.jpg\r\x1b[2Kall is well\nand more\x85\u2028"
@@ -55,17 +56,19 @@ def test_progress_is_what_can_be_shown_as_a_bar() -> None:
 @pytest.mark.parametrize("worker", [0, 3])
 @pytest.mark.parametrize("event", EVENTS.values())
 def test_all_formats_report_the_same(event: type[Event], worker: int) -> None:
-    text, lines, bare = io.StringIO(), io.StringIO(), io.StringIO()
+    text, lines, mixed = io.StringIO(), io.StringIO(), io.StringIO()
     one = example(event)
     TextLines(text).show(one, worker)
     JsonLines(lines).show(one, worker)
-    JsonLinesWithoutText(bare).show(one, worker)
-    line, short = json.loads(lines.getvalue()), json.loads(bare.getvalue())
+    MixedLines(mixed).show(one, worker)
+    for_programs, for_people = mixed.getvalue().splitlines()
+    line, short = json.loads(lines.getvalue()), json.loads(for_programs)
     sentence = f"worker 3: {one.sentence()}" if worker else one.sentence()
     assert text.getvalue().partition(" ")[2] == sentence + "\n"
     data = {**({"worker": 3} if worker else {}), **one.data()}
     assert line == {"time": line["time"], "event": event.name, "text": sentence, **data}
     assert short == {"time": short["time"], "event": event.name, **data}
+    assert for_people == f"{datetime.fromisoformat(short['time']):%H:%M:%S} {sentence}"
 
 
 def test_counts_agree_with_their_nouns() -> None:

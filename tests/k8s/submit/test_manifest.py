@@ -8,9 +8,9 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
-from kubectl_catsdogs.base.contract import run_id
-from kubectl_catsdogs.base.errors import Contradiction
-from kubectl_catsdogs.submit import options
+from kubectl_catsdogs.base.chart import run_id
+from kubectl_catsdogs.base.errors import ConfigError
+from kubectl_catsdogs.submit import settings
 from kubectl_catsdogs.submit.manifest import job_of, source_of
 from tests.helm import binaries
 from tests.helm.chart import FILES, Helm, Manifest, environment
@@ -78,7 +78,7 @@ AS_HELM = [
 
 @pytest.mark.parametrize(("given", "value"), AS_HELM)
 def test_a_run_is_what_the_chart_would_have_made_with_that_value(helm: Helm, given: str, value: str) -> None:
-    [told] = options.combinations([given], [])
+    [told] = settings.combinations([given], [])
     submitted = job_of(source_of(live(helm.of().job)), told, "vision")
     same_pods(submitted, helm.of(value).job)
     assert submitted["spec"]["podFailurePolicy"] == helm.of(value).job["spec"]["podFailurePolicy"]
@@ -91,7 +91,7 @@ def test_of_every_kind_of_release(helm: Helm, name: str) -> None:
     if item["kind"] == "Job":
         item = live(item)
     if name == "diagnostic":
-        with pytest.raises(Contradiction, match="does not train"):
+        with pytest.raises(ConfigError, match="does not train"):
             source_of(item)
         return
     job = job_of(source_of(item), {"epochs": "51"}, "vision")

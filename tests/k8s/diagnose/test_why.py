@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.k8s import objects, rbac
-from tests.k8s.api import Api
 from tests.k8s.conftest import Plugin
-from tests.k8s.diagnosed import (
+from tests.k8s.fakes import objects, rbac
+from tests.k8s.fakes.api import Api
+from tests.k8s.fakes.logs import lines
+from tests.k8s.fakes.objects import Object
+from tests.k8s.fakes.runs import (
     CLAIM,
     GPU,
     claim,
@@ -27,7 +29,6 @@ from tests.k8s.diagnosed import (
     storage_class,
     unscheduled,
 )
-from tests.k8s.objects import Object
 from tests.servers import S3Server
 
 NO_GPU = f"0/2 nodes are available: 2 Insufficient {GPU}. preemption: 0/2 nodes are available: 2 No victims found."
@@ -61,7 +62,7 @@ def test_names_the_cause_and_the_next_step(api: Api, plugin: Plugin) -> None:
     )
     assert rest == [
         "",
-        f"every {GPU} that it may use is taken: it asks for 1 {GPU}",
+        f"every {GPU} that it may use is taken: it requests 1 {GPU}",
         "   where  pod pets-1-abcde",
         f"   seen   scheduler: 0/2 nodes are available: 2 Insufficient {GPU}",
         f"          node a: 0 {GPU} free; taken by team-b/notebook (1 {GPU})",
@@ -107,10 +108,10 @@ def test_a_permission_that_is_missing_is_a_line(api: Api, plugin: Plugin) -> Non
     api.denied |= {("list", one) for one in ("nodes", "events", "persistentvolumeclaims", "storageclasses")}
     told = plugin("why")
     assert told.returncode == 0, told.stderr
-    assert f"2 node(s) have too little {GPU} free, or none at all" in told.stdout
-    unread = told.stdout[told.stdout.index("Not looked at, for lack of permission") :].splitlines()
+    assert f"2 nodes: too little {GPU} free, or none at all" in told.stdout
+    unread = told.stdout[told.stdout.index("Not read, for lack of permission") :].splitlines()
     assert [line.split(":")[0].strip() for line in unread[1:]] == [
-        "events, which often name the cause",
+        "events, which often show the cause",
         "nodes",
         "volume claims",
         "storage classes",
@@ -139,7 +140,7 @@ def test_what_it_reads_needs_no_more_than_its_roles(api: Api, plugin: Plugin) ->
     """And nothing of what only other stages need: a run that goes on well is asked for its log alone."""
     install(api)
     objects.start(api, job(), "pets-1-abcde")
-    api.write("pets-1-abcde", "12:00:09 epoch 3/30: step 40/100, loss 0.6000, accuracy 71.2 %, 300 images/s")
+    api.write("pets-1-abcde", *lines("training", epoch=3, epochs=30, done=40, total=100, accuracy=0.712))
     told = plugin("why")
     assert "nothing is wrong: it runs on node node-1" in told.stdout
     assert "epoch 3/30  [##########--------------] step 40/100  accuracy 71.2 %" in told.stdout
@@ -154,17 +155,17 @@ def test_a_run_that_has_no_log_yet(api: Api, plugin: Plugin) -> None:
 
 def test_a_log_in_the_place_of_a_termination_message(api: Api, plugin: Plugin) -> None:
     install(api, ended(74), of=job_failed("BackoffLimitExceeded"))
-    api.write("pets-1-abcde", "12:00:00 ended with exit code 74: /data: No space left on device")
+    api.write("pets-1-abcde", "catsdogs: /data: No space left on device", *lines("epoch", form="mixed")[:1])
     api.end_log("pets-1-abcde")
     told = plugin("why").stdout
     assert "1. exit code 74" in told
-    assert "log: /data: No space left on device" in told
+    assert "log: catsdogs: /data: No space left on device" in told
 
 
 def test_events_of_an_earlier_job_of_the_name_do_not_count(api: Api, plugin: Plugin) -> None:
     install(api)
     api.put("events", event(job() | {"metadata": {**job()["metadata"], "uid": "another"}}, "FailedCreate", "old"))
-    assert "has made no pod yet" in plugin("why").stdout
+    assert "has created no pod yet" in plugin("why").stdout
     api.put(
         "events", event(job(), "FailedCreate", "Error creating: exceeded quota: gpus, requested: a=1", "2099-01-01")
     )
@@ -173,7 +174,7 @@ def test_events_of_an_earlier_job_of_the_name_do_not_count(api: Api, plugin: Plu
 
 def test_kueue(api: Api, plugin: Plugin) -> None:
     install(api, of=job(spec={"suspend": True}, labels={"kueue.x-k8s.io/queue-name": "gpus"}))
-    assert "has made no Workload" in plugin("why").stdout
+    assert "has created no Workload" in plugin("why").stdout
     api.missing_groups.clear()
     conditions = [{"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "no quota left"}]
     for uid in ("another", "uid-pets-1"):
@@ -280,7 +281,7 @@ def test_a_removed_run_without_credentials(api: Api, plugin: Plugin) -> None:
     assert told.returncode == 0
     assert "its Job was removed" in told.stdout
     by_hand = "aws s3 cp --endpoint-url http://127.0.0.1:1 s3://pets/runs/new/log.jsonl - | tail"
-    assert f"there are no credentials for the bucket here; with them: {by_hand}" in told.stdout
+    assert f"there are no credentials for the bucket here; where there are: {by_hand}" in told.stdout
 
 
 def test_a_removed_run_whose_bucket_is_away(api: Api, plugin: Plugin) -> None:

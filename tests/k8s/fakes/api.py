@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from tests.k8s import selectors
-from tests.k8s.server import NAMESPACE, Answer, Request, Server, status_object
+from tests.k8s.fakes import selectors
+from tests.k8s.fakes.server import NAMESPACE, Answer, Request, Server, status_object
 
 Object = dict[str, Any]
 CLUSTER_WIDE = ("nodes", "namespaces", "storageclasses")

@@ -6,7 +6,7 @@ import re
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.k8s.server import Request
+from tests.k8s.fakes.server import Request
 
 # Every user may ask this, by the ClusterRole system:basic-user.
 ASKING = "selfsubjectaccessreviews"

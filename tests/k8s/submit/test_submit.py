@@ -15,9 +15,9 @@ from kubectl_catsdogs.api.client import Cluster
 from kubectl_catsdogs.api.watch import Changed, Listed, Message
 from kubectl_catsdogs.submit.sweep import Sweep
 from tests.helm.chart import environment
-from tests.k8s import objects, rbac
-from tests.k8s.api import Api, Fault
 from tests.k8s.conftest import Plugin, Starter
+from tests.k8s.fakes import objects, rbac
+from tests.k8s.fakes.api import Api, Fault
 
 pytestmark = pytest.mark.usefixtures("a_runner")
 
@@ -66,7 +66,7 @@ def test_submit_makes_a_run_that_goes_with_the_release(api: Api, plugin: Plugin)
     ]
     again = plugin("submit", "--from=pets", "--set=epochs=50")
     assert again.returncode == 0
-    assert again.stdout == f"run {name} (epochs=50): is there already, Pending\n"
+    assert again.stdout == f"run {name} (epochs=50): already exists, Pending\n"
     assert len(made(api)) == 1
 
 
@@ -92,16 +92,16 @@ def test_what_is_there_already_is_not_made_again(api: Api, plugin: Plugin) -> No
     for settings in [], ["--set", "seed=0"]:
         done = plugin("submit", "--from", "pets", *settings)
         assert done.returncode == 2
-        assert f"these are the settings of run {job['metadata']['name']}, which is there already" in done.stderr
+        assert f"these are the settings of run {job['metadata']['name']}, which already exists" in done.stderr
     assert made(api) == []
     swept = plugin("submit", "--from", "pets", "--sweep", "seed=0,1")
-    assert swept.stdout.splitlines()[0] == f"run {job['metadata']['name']}: is there already, Pending"
+    assert swept.stdout.splitlines()[0] == f"run {job['metadata']['name']}: already exists, Pending"
     assert [told(job, "SEED") for job in made(api)] == ["1"]
     repeated = plugin("submit", "--from", "pets", "--set", "run_id=again")
     assert repeated.stdout == "run again (run_id=again): submitted\n"
     other = plugin("submit", "--from", "pets", "--set", "run_id=again", "--set", "epochs=3")
     assert other.returncode == 78
-    assert "is a run of that id with other settings" in other.stderr
+    assert "is a run with that id and other settings" in other.stderr
     # What another release publishes elsewhere may be called the same.
     cats = objects.job("cats-1", "cats", env={"CATSDOGS_OUTPUT": "s3://cats/runs"})
     api.put("jobs", cats)
@@ -135,10 +135,10 @@ def test_wait_ends_with_the_exit_code_of_the_job(api: Api, plugin: Plugin) -> No
     finish_each(api, "PodFailurePolicy", "Container catsdogs failed with exit code 77 matching FailJob rule")
     bad = plugin("submit", "--from", "pets", "--sweep", "epochs=50,51", "--wait")
     assert bad.returncode == 77
-    assert "epochs=50): is there already, Succeeded" in bad.stdout
+    assert "epochs=50): already exists, Succeeded" in bad.stdout
     again = plugin("submit", "--from", "pets", "--set", "epochs=51", "--wait")
     assert again.returncode == 77
-    assert "is there already, Failed; to go on where it failed, cure the cause" in again.stdout
+    assert "already exists, Failed; to resume it, correct the cause" in again.stdout
     assert plugin("submit", "--from", "pets", "--sweep", "epochs=51,50", "--wait").returncode == 77
     with_nobody = plugin("submit", "--from", "pets", "--set", "epochs=51")
     assert with_nobody.returncode == 0
@@ -187,7 +187,7 @@ def test_a_sweep_has_so_many_at_work_and_goes_on_after_an_interruption(api: Api,
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
-    assert "what is submitted goes on; 3 are not yet, with which the same command goes on" in err.decode()
+    assert "submitted runs continue, and the same command submits the other 3" in err.decode()
     process = start_plugin(*sweep, "3", "--wait")
     until(lambda: len(made(api)) == 4)
     time.sleep(0.3)
@@ -204,7 +204,7 @@ def test_a_sweep_has_so_many_at_work_and_goes_on_after_an_interruption(api: Api,
     assert process.returncode == 0, err
     rates = [(told(job, "LEARNING_RATE"), told(job, "SEED")) for job in made(api)]
     assert sorted(rates) == [(rate, seed) for rate in ("0.0001", "0.001", "0.01") for seed in "12"]
-    assert out.decode().count("is there already") == 3
+    assert out.decode().count("already exists") == 3
     assert out.decode().count("is complete") == 5
 
 
@@ -217,7 +217,7 @@ def test_what_another_has_made_meanwhile(api: Api, plugin: Plugin) -> None:
     api.put("jobs", objects.job(name, "others"))
     done = plugin("submit", "--from", "pets", "--set", "epochs=3")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"run {name} (epochs=3): is there already, Pending\n"
+    assert done.stdout == f"run {name} (epochs=3): already exists, Pending\n"
 
 
 def test_what_the_watch_brings_out_of_order(api: Api, kubeconfig: Path) -> None:
@@ -227,14 +227,14 @@ def test_what_the_watch_brings_out_of_order(api: Api, kubeconfig: Path) -> None:
         del job["metadata"]["uid"]
     sweep = Sweep(Cluster.connect(str(kubeconfig), None, None), [first, second], 1, True, said.append)
     there = {"pets-2": objects.job("pets-2", conditions=[{"type": "Complete", "status": "True"}])}
-    sweep._begin(there)
+    sweep._create(there)
     # A list that was read before the Job was made.
     sweep._take(Message("jobs", Listed([there["pets-2"]])), there)
     # And one that was there, but is not when its turn comes.
     sweep._take(Message("jobs", Changed(there["pets-2"], True)), there)
     finish(api, "pets-1")
     sweep._take(Message("jobs", Changed(api.all("jobs")[0], False)), there)
-    sweep._begin(there)
+    sweep._create(there)
     assert said == [
         "run pets-1: submitted",
         "run pets-1 is complete; its result is at s3://pets/runs/pets-1/",
@@ -291,7 +291,7 @@ def test_a_volume_that_one_node_can_mount_is_told(api: Api, plugin: Plugin) -> N
         (("create", "jobs"), 77, 'cannot create resource "jobs"'),
         (("list", "jobs"), 77, 'cannot list resource "jobs"'),
         (("list", "cronjobs"), 77, 'cannot list resource "cronjobs"'),
-        (("get", "serviceaccounts"), 0, "helm uninstall will leave these runs"),
+        (("get", "serviceaccounts"), 0, "helm uninstall will not delete these runs"),
     ],
 )
 def test_a_missing_permission_is_one_line(
@@ -310,7 +310,7 @@ def test_a_missing_permission_is_one_line(
 def test_no_such_release(api: Api, plugin: Plugin) -> None:
     done = plugin("submit", "--from", "pets", "--set", "epochs=3")
     assert (done.returncode, done.stdout) == (65, "")
-    assert done.stderr == "kubectl catsdogs: namespace default has no release and no run pets; see `helm list`\n"
+    assert done.stderr == "kubectl catsdogs: namespace default has no release or run pets; see `helm list`\n"
 
 
 def test_a_release_whose_own_job_is_gone(api: Api, plugin: Plugin) -> None:
@@ -320,7 +320,7 @@ def test_a_release_whose_own_job_is_gone(api: Api, plugin: Plugin) -> None:
     [left] = names_of(made(api))
     done = plugin("submit", "--from", "pets", "--set", "epochs=4")
     assert done.returncode == 65
-    assert f"the own Job of release pets is gone; take another of its runs: --from {left}" in done.stderr
+    assert f"release pets has no Job of its own any more; start from another run: --from {left}" in done.stderr
     assert plugin("submit", "--from", left, "--set", "epochs=4").returncode == 0
     assert sorted(told(job, "EPOCHS") for job in made(api)) == ["3", "4"]
 

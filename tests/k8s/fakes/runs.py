@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from kubectl_catsdogs.diagnose.findings import diagnose
-from kubectl_catsdogs.diagnose.snapshot import Finding, Seen
-from tests.k8s import objects
-from tests.k8s.objects import Object
+from kubectl_catsdogs.diagnose.finding import Finding
+from kubectl_catsdogs.diagnose.snapshot import Snapshot
+from kubectl_catsdogs.diagnose.stages import diagnose
+from tests.k8s.fakes import objects
+from tests.k8s.fakes.objects import Object
 
 GPU = "nvidia.com/gpu"
 POD = "pets-1-abcde"
@@ -15,7 +16,7 @@ CLAIM = "pets-aaaaaa"
 
 class Case(NamedTuple):
     name: str
-    seen: Seen
+    seen: Snapshot
     what: list[str]
     """In the causes, one a finding, in their order."""
     evidence: Sequence[str] = ()
@@ -141,5 +142,5 @@ def other(name: str, on: str, **requests: str) -> Object:
     }
 
 
-def seen(*pods: Object, job_: Object | None = None, **fields: Any) -> Seen:
-    return Seen("pets", "default", job_ or job(), list(pods), **fields)
+def seen(*pods: Object, job_: Object | None = None, **fields: Any) -> Snapshot:
+    return Snapshot("pets", "default", job_ or job(), list(pods), **fields)

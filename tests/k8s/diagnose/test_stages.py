@@ -3,9 +3,10 @@
 import pytest
 
 from kubectl_catsdogs.api import resources
-from kubectl_catsdogs.base.contract import Object
+from kubectl_catsdogs.base.objects import Object
 from kubectl_catsdogs.diagnose import scheduling
-from tests.k8s.diagnosed import (
+from tests.k8s.fakes.logs import lines
+from tests.k8s.fakes.runs import (
     CLAIM,
     GPU,
     Case,
@@ -107,9 +108,9 @@ SUSPENDED = [
         ["kubectl patch workload -n default job-pets-1-f00"],
     ),
     Case(
-        "for a Kueue that is not there",
+        "for a Kueue that does not exist",
         seen(job_=job(spec={"suspend": True}, labels=QUEUE)),
-        ["has made no Workload"],
+        ["has created no Workload"],
         next=["kubectl get localqueue", "kueue.queueName="],
     ),
 ]
@@ -136,7 +137,7 @@ RESTRICTED = (
     " securityContext.runAsNonRoot=true)"
 )
 NO_POD = [
-    Case("none yet", seen(), ["has made no pod yet"], next=["wait some seconds"]),
+    Case("none yet", seen(), ["has created no pod yet"], next=["wait some seconds"]),
     Case(
         "quota exceeded",
         seen(events=[refused(EXCEEDED)], quotas=[QUOTA]),
@@ -154,7 +155,7 @@ NO_POD = [
     Case(
         "quota that demands limits",
         seen(events=[refused("failed quota: mem: must specify limits.memory for: catsdogs")]),
-        ["the quota mem demands what its pod does not name: limits.memory for: catsdogs"],
+        ["the quota mem requires values that its pod does not set: limits.memory for: catsdogs"],
         next=["resources.limits"],
     ),
     Case(
@@ -168,25 +169,25 @@ NO_POD = [
     Case(
         "service account",
         seen(events=[refused('error looking up service account default/pets: serviceaccount "pets" not found')]),
-        ["its service account pets is not there"],
+        ["its service account pets does not exist"],
         next=["serviceAccount.create=true"],
     ),
     Case(
         "priority class",
         seen(events=[refused("no PriorityClass with name high was found")]),
-        ["no priority class high"],
+        ["the priority class high does not exist"],
         next=["priorityClassName"],
     ),
     Case(
         "runtime class",
         seen(events=[refused('pod rejected: RuntimeClass "nvidia" not found')]),
-        ["no runtime class nvidia"],
+        ["the runtime class nvidia does not exist"],
         next=["runtimeClassName"],
     ),
     Case(
         "limit range",
         seen(events=[refused("maximum memory usage per Container is 4Gi, but limit is 8Gi")]),
-        ["a LimitRange of the namespace forbids what it asks for: maximum memory usage per Container is 4Gi"],
+        ["a LimitRange of the namespace forbids what it requests: maximum memory usage per Container is 4Gi"],
         next=["resources.limits"],
     ),
     Case(
@@ -219,7 +220,7 @@ NO_POD = [
     Case(
         "refused otherwise",
         seen(events=[event(job(), "FailedCreate", "Error creating: etcdserver: request is too large")]),
-        ["the API server takes no pod of it"],
+        ["the API server rejects its pod"],
         ["request is too large"],
     ),
     Case(
@@ -230,7 +231,7 @@ NO_POD = [
                 event(job(), "FailedCreate", f"Error creating: {EXCEEDED}", "2026-01-01T00:00:01Z"),
             ]
         ),
-        ["has made no pod yet"],
+        ["has created no pod yet"],
     ),
 ]
 
@@ -256,7 +257,7 @@ SCHEDULING = [
         "no node has any GPU",
         seen(told(f"3 Insufficient {GPU}"), nodes=[node("a"), node("b")], others=[]),
         [f"no node has the resource {GPU}"],
-        ["none of the 2 node(s) offers any GPU"],
+        ["no node offers any GPU or other device (2 nodes in all)"],
     ),
     Case(
         "all are taken",
@@ -265,7 +266,7 @@ SCHEDULING = [
             nodes=GPU_NODES,
             others=[other("train-x", "a", gpus="2"), other("notebook", "b", gpus="1"), other("web", "c", cpu="1")],
         ),
-        [f"every {GPU} that it may use is taken: it asks for 1 {GPU}"],
+        [f"every {GPU} that it may use is taken: it requests 1 {GPU}"],
         [
             f"node a: 0 {GPU} free; taken by team-b/train-x (2 {GPU})",
             f"node b: 0 {GPU} free; taken by team-b/notebook (1 {GPU})",
@@ -281,7 +282,7 @@ SCHEDULING = [
     Case(
         "nodes may not be read",
         seen(told(f"1 Insufficient cpu, 2 Insufficient {GPU}")),
-        [f"2 node(s) have too little {GPU} free, or none at all", "1 node(s) have too little cpu free"],
+        [f"2 nodes: too little {GPU} free, or none at all", "1 node: too little cpu free"],
         next=["gpu.count"],
     ),
     Case(
@@ -291,14 +292,14 @@ SCHEDULING = [
             nodes=[node("a", gpus=2, offers={GPU: "0"}), node("b", offers={GPU: "500m"})],
             others=[],
         ),
-        [f"no node is large enough: it asks for 1 {GPU}"],
+        [f"no node is large enough: it requests 1 {GPU}"],
         ["node b, the largest that it may use"],
         ["lower gpu.count"],
     ),
     Case(
         "too little memory on every node",
         seen(told("3 Insufficient memory"), nodes=[node("a", gpus=1, offers={"memory": "3Gi"})], others=[]),
-        ["no node is large enough: it asks for 4 Gi of memory"],
+        ["no node is large enough: it requests 4 Gi of memory"],
         ["node a, the largest that it may use, has 3 Gi of memory"],
         ["resources.requests.memory"],
     ),
@@ -309,7 +310,7 @@ SCHEDULING = [
             nodes=[node("a", gpus=1, offers={"cpu": "4"})],
             others=[other("web", "a", cpu="2500m"), other("small", "a", cpu="100m"), other("none", "a")],
         ),
-        ["it asks for 2 cpu, and no node that it may use has that much free"],
+        ["it requests 2 cpu, and no node that it may use has that much free"],
         ["node a: 1.4 cpu free; taken by team-b/web (2.5 cpu), team-b/small (0.1 cpu)"],
         ["resources.requests.cpu"],
     ),
@@ -320,7 +321,7 @@ SCHEDULING = [
             nodes=[node("a", gpus=2, taint="dedicated=research:NoSchedule"), node("b"), node("c")],
             others=[],
         ),
-        ["1 node(s) (a) have the taint dedicated=research:NoSchedule", "no node is large enough"],
+        ["1 node (a): taint dedicated=research:NoSchedule", "no node is large enough"],
         next=["{key: dedicated, operator: Exists, effect: NoSchedule} to the value tolerations"],
     ),
     Case(
@@ -330,12 +331,12 @@ SCHEDULING = [
             nodes=[node("a", gpus=2), node("b", taint="dedicated=research:NoSchedule"), node("c")],
             others=[other("x", "a", gpus="2")],
         ),
-        [f"every {GPU} that it may use is taken", "have the taint dedicated=research:NoSchedule"],
+        [f"every {GPU} that it may use is taken", "taint dedicated=research:NoSchedule"],
     ),
     Case(
         "a taint, nodes unread",
         seen(told(f"1 node(s) had untolerated taint {{nvidia.com/special: }}, 2 Insufficient {GPU}")),
-        ["1 node(s) have the taint nvidia.com/special, which", f"2 node(s) have too little {GPU}"],
+        ["1 node: taint nvidia.com/special, which", f"2 nodes: too little {GPU}"],
         next=["{key: nvidia.com/special, operator: Exists} to the value tolerations"],
     ),
     Case(
@@ -347,7 +348,7 @@ SCHEDULING = [
             ),
             nodes=[node("cp", gpus=1, taint="node-role.kubernetes.io/control-plane=:NoSchedule")],
         ),
-        ["1 node(s) (cp) are of the control plane"],
+        ["1 node (cp): part of the control plane"],
     ),
     Case(
         "node not ready",
@@ -356,7 +357,7 @@ SCHEDULING = [
             nodes=[node("a", gpus=2, taint="node.kubernetes.io/not-ready=:NoSchedule"), node("b"), node("c")],
             others=[],
         ),
-        ["1 node(s) (a): is not ready", "no node is large enough"],
+        ["1 node (a): not ready", "no node is large enough"],
     ),
     Case(
         "node not ready, without the resource",
@@ -365,7 +366,7 @@ SCHEDULING = [
             nodes=[node("a", taint="node.kubernetes.io/not-ready=:NoSchedule"), node("b", gpus=1), node("c")],
             others=[other("x", "b", gpus="1")],
         ),
-        [f"every {GPU} that it may use is taken", "(a): is not ready"],
+        [f"every {GPU} that it may use is taken", "(a): not ready"],
     ),
     Case(
         "cordoned",
@@ -374,7 +375,7 @@ SCHEDULING = [
             nodes=[node("a", gpus=2, cordoned=True), node("b"), node("c")],
             others=[],
         ),
-        ["1 node(s) are cordoned (a)", "no node is large enough"],
+        ["1 node (a): cordoned", "no node is large enough"],
         next=["kubectl uncordon"],
     ),
     Case(
@@ -397,10 +398,10 @@ SCHEDULING = [
         ),
         [
             f"every {GPU} that it may use is taken",
-            "it asks for 4 Gi of memory, and no node that it may use has that much free",
-            "1 node(s) lack the labels",
-            "1 node(s) (b) have the taint dedicated=research:NoSchedule",
-            "1 node(s) (cp) are of the control plane",
+            "it requests 4 Gi of memory, and no node that it may use has that much free",
+            "1 node: without the labels",
+            "1 node (b): taint dedicated=research:NoSchedule",
+            "1 node (cp): part of the control plane",
         ],
     ),
     Case(
@@ -410,7 +411,7 @@ SCHEDULING = [
             job_=job(),
             nodes=GPU_NODES,
         ),
-        ["3 node(s) lack the labels that nodeSelector or affinity asks for"],
+        ["3 nodes: without the labels that nodeSelector or affinity requires"],
         next=["nodeSelector and affinity"],
     ),
     Case(
@@ -433,18 +434,18 @@ SCHEDULING = [
             ),
             nodes=GPU_NODES,
         ),
-        ["3 node(s) lack the labels"],
-        ["it asks for gpu=a100, zone In x,y"],
+        ["3 nodes: without the labels"],
+        ["it requires gpu=a100, zone In x,y"],
     ),
     Case(
         "volume elsewhere",
         seen(told("2 node(s) didn't match PersistentVolume's node affinity, 1 Insufficient memory"), nodes=GPU_NODES),
-        ["it asks for 4 Gi of memory", "2 node(s) cannot reach its volume"],
+        ["it requests 4 Gi of memory", "2 nodes: its volume is out of reach"],
     ),
     Case(
         "no volume to bind",
         seen(told("3 node(s) didn't find available persistent volumes to bind")),
-        ["3 node(s) have no volume for its claim"],
+        ["3 nodes: without a volume for its claim"],
         next=["volume.storageClass"],
     ),
     Case(
@@ -455,20 +456,20 @@ SCHEDULING = [
                 " in-use by another pod"
             )
         ),
-        ["1 node(s) find its volume in use by another pod"],
+        ["1 node: its volume is in use by another pod"],
         next=["volume.accessMode=ReadWriteMany"],
     ),
     Case(
         "spreading",
         seen(told("3 node(s) didn't match pod topology spread constraints")),
-        ["3 node(s) would break its topologySpreadConstraints"],
+        ["3 nodes: topologySpreadConstraints would be violated"],
     ),
-    Case("pods", seen(told("3 node(s) didn't match pod anti-affinity rules")), ["3 node(s) are ruled out by affinity"]),
-    Case("many pods", seen(told("3 Too many pods")), ["3 node(s) have as many pods as they may"]),
+    Case("pods", seen(told("3 node(s) didn't match pod anti-affinity rules")), ["3 nodes: excluded by affinity"]),
+    Case("many pods", seen(told("3 Too many pods")), ["3 nodes: no more pods allowed"]),
     Case(
         "words that are new to us",
         seen(told("3 node(s) were on the moon")),
-        ["3 node(s): node(s) were on the moon"],
+        ["3 nodes: were on the moon"],
         next=["kubectl describe pod -n default pets-1-abcde"],
     ),
     Case(
@@ -477,9 +478,9 @@ SCHEDULING = [
     Case(
         "by its event alone",
         seen(pod(), events=[event(pod(), "FailedScheduling", "0/1 nodes are available: 1 Too many pods.")]),
-        ["1 node(s) have as many pods as they may"],
+        ["1 node: no more pods allowed"],
     ),
-    Case("not looked at", seen(pod(), nodes=NO_GPU_NODES, others=[]), ["the scheduler has not looked at it yet"]),
+    Case("not looked at", seen(pod(), nodes=NO_GPU_NODES, others=[]), ["the scheduler has not considered it yet"]),
     Case(
         "gates",
         seen(pod(spec={"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]})),
@@ -525,7 +526,7 @@ VOLUMES = [
             classes=[storage_class()],
             events=[event(claim(), "ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found')],
         ),
-        ["there is no storage class fast"],
+        ["the storage class fast does not exist"],
         ["classes here: standard", '"fast" not found'],
     ),
     Case(
@@ -536,14 +537,14 @@ VOLUMES = [
             classes=[storage_class()],
             events=[event(claim(), "ProvisioningFailed", FAILED_TO_PROVISION)],
         ),
-        ["making one fails"],
+        ["provisioning fails"],
         [FAILED_TO_PROVISION],
         ["volume.size"],
     ),
     Case(
         "provisioning fails, classes unread",
         seen(UNBOUND, claims=[claim()], events=[event(claim(), "ProvisioningFailed", FAILED_TO_PROVISION)]),
-        ["making one fails"],
+        ["provisioning fails"],
         [FAILED_TO_PROVISION],
     ),
     Case(
@@ -554,9 +555,9 @@ VOLUMES = [
             classes=[storage_class()],
             events=[event(claim(), "ExternalProvisioning", "Waiting for a volume to be created")],
         ),
-        ["has no volume yet: disk.csi.example.com has not made one"],
+        ["has no volume yet: disk.csi.example.com has not created one"],
         ["Waiting for a volume to be created"],
-        ["see whether disk.csi.example.com is at work"],
+        ["check that disk.csi.example.com runs"],
     ),
     Case(
         "class without a provisioner",
@@ -565,7 +566,7 @@ VOLUMES = [
             claims=[claim(storage_class="local")],
             classes=[storage_class("local", provisioner="kubernetes.io/no-provisioner")],
         ),
-        ["its class local makes none by itself"],
+        ["its class local creates none by itself"],
     ),
     Case(
         "waits for the pod, which waits for a GPU",
@@ -587,13 +588,13 @@ VOLUMES = [
     Case(
         "unbound, classes unread",
         seen(UNBOUND, claims=[claim()]),
-        ["has no volume yet: its provisioner has not made one"],
+        ["has no volume yet: its provisioner has not created one"],
         ["its storage class is standard"],
     ),
     Case(
         "asks for a volume without a class",
         seen(UNBOUND, claims=[claim(storage_class="") | {"spec": {"storageClassName": ""}}], classes=[storage_class()]),
-        ["it asks for one without a class, and none is free"],
+        ["it requests one without a class, and none is free"],
     ),
     Case(
         "made for the node that was chosen",
@@ -602,15 +603,15 @@ VOLUMES = [
             claims=[claim(annotations={"volume.kubernetes.io/selected-node": "a"})],
             classes=[storage_class(mode="WaitForFirstConsumer")],
         ),
-        ["has no volume yet: disk.csi.example.com is making one"],
+        ["has no volume yet: disk.csi.example.com is creating one"],
     ),
     Case(
         "missing",
         seen(NO_CLAIM, claims=[], classes=[storage_class()], nodes=GPU_NODES, others=[]),
-        [f"its volume claim {CLAIM} is not there"],
+        [f"its volume claim {CLAIM} does not exist"],
         next=["volume.existingClaim"],
     ),
-    Case("missing, claims unread", seen(NO_CLAIM), [f"its volume claim {CLAIM} is not there"]),
+    Case("missing, claims unread", seen(NO_CLAIM), [f"its volume claim {CLAIM} does not exist"]),
     Case(
         "unbound, claims unread",
         seen(UNBOUND),
@@ -625,7 +626,7 @@ VOLUMES = [
         ),
         [f"its volume claim {CLAIM} is being deleted"],
     ),
-    Case("lost", seen(UNBOUND, claims=[claim("Lost")]), ["has no volume any more: the one it had is gone"]),
+    Case("lost", seen(UNBOUND, claims=[claim("Lost")]), ["has no volume any more: its volume is gone"]),
     Case(
         "of an ephemeral volume, beside a lack of GPUs",
         seen(
@@ -638,7 +639,7 @@ VOLUMES = [
             nodes=NO_GPU_NODES,
         ),
         [
-            "its volume claim pets-1-abcde-data has no volume: there is no storage class fast",
+            "its volume claim pets-1-abcde-data has no volume: the storage class fast does not exist",
             "no node has the resource",
         ],
     ),
@@ -670,7 +671,7 @@ STARTING = [
     pull_case(
         "image refused",
         f'failed to authorize: failed to fetch oauth token: unexpected status from GET request to "{IMAGE}": 401',
-        "the registry refuses it",
+        "the registry denies access",
         "imagePullSecrets",
         "ErrImagePull",
     ),
@@ -683,7 +684,7 @@ STARTING = [
     pull_case(
         "other platform",
         "no match for platform in manifest: not found",
-        "the image is not made for the node's kind",
+        "the image does not support the node's processor",
         "arch",
     ),
     pull_case("node full", "write /var/lib/x: no space left on device", "the node's disk is full", "free the node's"),
@@ -710,7 +711,7 @@ STARTING = [
     Case(
         "image's name",
         seen(waiting("InvalidImageName", f'Failed to apply default image tag "{IMAGE}": invalid reference format')),
-        [f"{IMAGE} is no name of an image"],
+        [f"{IMAGE} is not a valid image name"],
         ["invalid reference format"],
     ),
     Case(
@@ -722,7 +723,7 @@ STARTING = [
     Case(
         "no Secret",
         seen(waiting("CreateContainerConfigError", 'secret "storage" not found')),
-        ["the Secret storage is not there"],
+        ["the Secret storage does not exist"],
         next=["kubectl create secret generic -n default storage --from-literal=AWS_ACCESS_KEY_ID=…", "by itself"],
         where="Secret storage",
     ),
@@ -737,7 +738,7 @@ STARTING = [
     Case(
         "no ConfigMap",
         seen(waiting("CreateContainerConfigError", 'configmap "extra" not found')),
-        ["the ConfigMap extra is not there"],
+        ["the ConfigMap extra does not exist"],
         next=["create it"],
     ),
     Case(
@@ -759,13 +760,13 @@ STARTING = [
     Case(
         "other configuration",
         seen(waiting("CreateContainerConfigError", "services have not yet been read at least once")),
-        ["configuration is not accepted"],
+        ["configuration is invalid"],
         ["services have not yet been read"],
     ),
     Case(
         "container error",
         seen(waiting("CreateContainerError", 'failed to reserve container name "x": name is reserved')),
-        ["the container cannot be made"],
+        ["the container cannot be created"],
         ["CreateContainerError: failed to reserve"],
     ),
     Case(
@@ -807,7 +808,7 @@ STARTING = [
             waiting("ContainerCreating"),
             events=[event(pod(), "FailedMount", 'MountVolume.SetUp failed for volume "ca" : secret "my-ca" not found')],
         ),
-        ["the secret my-ca, which it mounts, is not there"],
+        ["the secret my-ca, which it mounts, does not exist"],
         next=["storage.caBundle"],
     ),
     Case(
@@ -842,7 +843,7 @@ STARTING = [
     Case(
         "mount fails otherwise",
         seen(waiting("ContainerCreating"), events=[event(pod(), "FailedMount", "mount.nfs: Connection timed out")]),
-        ["a volume of it cannot be mounted"],
+        ["one of its volumes cannot be mounted"],
         ["mount.nfs"],
     ),
     Case(
@@ -883,22 +884,30 @@ STARTING = [
 
 RUNS = pod(phase="Running", state={"running": {}})
 LOG = [
-    "12:00:00 catsdogs 0.1.0: run pets-1, recipe baseline, 30 epochs, seed 0",
-    "12:00:09 epoch 3/30: step 40/100, loss 0.6000, accuracy 71.2 %, 300 images/s",
+    *lines("started", recipe="baseline", epochs=30),
+    *lines("training", "epoch 3/30: step 40/100", epoch=3, epochs=30, done=40, total=100, accuracy=0.712),
 ]
+TEXT_LOG = ["12:00:00 catsdogs 0.1.0: run pets-1", "12:00:09 epoch 3/30: step 40/100"]
 RUNNING = [
     Case(
         "well",
-        seen(RUNS, said=LOG, nodes=[node("node-1", conditions=[{"type": "Ready", "status": "True"}])]),
+        seen(RUNS, log=LOG, nodes=[node("node-1", conditions=[{"type": "Ready", "status": "True"}])]),
         ["nothing is wrong: it runs on node node-1"],
-        ["epoch 3/30", "step 40/100", "accuracy 71.2 %"],
+        ["epoch 3/30  [###", "step 40/100", "accuracy 71.2 %", "log: 12:00:09 epoch 3/30: step 40/100"],
         ["kubectl catsdogs follow -n default pets"],
+    ),
+    Case(
+        "well, log in text",
+        seen(RUNS, log=TEXT_LOG),
+        ["nothing is wrong: it runs on node node-1"],
+        ["log: 12:00:09 epoch 3/30: step 40/100"],
     ),
     Case("well, log unread", seen(RUNS), ["nothing is wrong: it runs on node node-1"]),
     Case(
         "waits for storage",
-        seen(RUNS, said=[*LOG, "12:00:20 waiting for storage, 2:00 min at most: s3://pets: connection refused"]),
-        ["it waits for its storage: s3://pets: connection refused"],
+        seen(RUNS, log=[*LOG, *lines("waiting", "waiting for storage: …", reason="s3://pets: connection refused")]),
+        ["it waits for storage: s3://pets: connection refused"],
+        ["log: 12:00:09 waiting for storage: …"],
     ),
     Case(
         "sleeps",
@@ -925,7 +934,7 @@ RUNNING = [
                 status={"conditions": [disrupted("EvictionByEvictionAPI", "Eviction API: evicting")]},
             )
         ),
-        ["its pod is being ended"],
+        ["its pod is being stopped"],
         ["EvictionByEvictionAPI: Eviction API: evicting"],
     ),
     Case(
@@ -971,7 +980,7 @@ def test_only_the_newest_message_of_its_own_pod_counts() -> None:
         event(pod(), "FailedMount", "newest", "2026-01-01T00:00:09Z"),
         event(pod(), "FailedMount", "older", "2026-01-01T00:00:01Z"),
     ]
-    assert seen(earlier, pod(), events=events).events_of(pod(), "FailedMount") == ["older", "newest"]
+    assert seen(earlier, pod(), events=events).messages(pod(), "FailedMount") == ["older", "newest"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
-    from tests.k8s.api import Api
+    from tests.k8s.fakes.api import Api
 
 Object = dict[str, Any]
 NAMESPACE = "default"

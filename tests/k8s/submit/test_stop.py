@@ -9,10 +9,11 @@ import pytest
 
 from kubectl_catsdogs.base.errors import NotFound, Usage
 from kubectl_catsdogs.jobs.progress import Progress
-from kubectl_catsdogs.submit.stopping import find, verdict
-from tests.k8s import objects, rbac
-from tests.k8s.api import Api
+from kubectl_catsdogs.submit.stopping import find, summary
 from tests.k8s.conftest import Plugin
+from tests.k8s.fakes import objects, rbac
+from tests.k8s.fakes.api import Api
+from tests.k8s.fakes.logs import epoch
 
 Object = dict[str, Any]
 SAVED = "catsdogs: SIGTERM received: progress is saved; the same command goes on from there"
@@ -77,21 +78,17 @@ def controllers(api: Api) -> Iterator[Controllers]:
 def running(api: Api, name: str = "pets-1") -> Object:
     """The pod of a Job that has come to its second epoch."""
     pod = objects.start(api, api.put("jobs", objects.job(name, active=1)))
-    api.write(
-        pod["metadata"]["name"],
-        "10:00:00 epoch 1/3: loss 0.5, accuracy 70.0 %, validation loss 0.5, validation accuracy 71.0 %, 9.0 s,"
-        " 100 images/s, 18 s left",
-    )
+    api.write(pod["metadata"]["name"], *epoch(1))
     return pod
 
 
 def test_stop_waits_for_the_pod_and_tells_what_was_saved(api: Api, controllers: Controllers, plugin: Plugin) -> None:
     running(api)
     done = plugin("stop", "pets-1")
-    assert (done.returncode, done.stderr) == (0, "-- run pets-1 is told to stop, and saves its progress\n")
+    assert (done.returncode, done.stderr) == (0, "-- stopping run pets-1, which saves its progress\n")
     assert done.stdout.splitlines() == [
         "run pets-1 is stopped after epoch 1 of 3: SIGTERM received: progress is saved",
-        f"it goes on with: {RESUME}",
+        f"resume it with: {RESUME}",
     ]
     assert api.all("pods") == []
     job = api.find("jobs", "pets-1")
@@ -99,7 +96,7 @@ def test_stop_waits_for_the_pod_and_tells_what_was_saved(api: Api, controllers: 
     assert job["spec"]["suspend"] is True
     again = plugin("stop", "pets")
     assert again.returncode == 0
-    assert again.stdout.splitlines() == ["run pets-1 does not go on: Suspended", f"it goes on with: {RESUME}"]
+    assert again.stdout.splitlines() == ["run pets-1 is not active: Suspended", f"resume it with: {RESUME}"]
 
 
 def test_a_pod_that_vanishes_as_it_ends(api: Api, controllers: Controllers, plugin: Plugin) -> None:
@@ -116,7 +113,7 @@ def test_a_run_that_is_killed_is_not_stopped_in_order(api: Api, controllers: Con
     done = plugin("stop", "pets-1")
     assert done.returncode == 1
     assert "not in order: pod pets-1-abcde ended with exit code 137 (killed)" in done.stdout
-    assert "it goes on from its last checkpoint" in done.stdout
+    assert "it resumes from its last checkpoint" in done.stdout
 
 
 def test_a_run_that_has_not_begun(api: Api, controllers: Controllers, plugin: Plugin) -> None:
@@ -131,7 +128,7 @@ def test_a_pod_that_does_not_end(api: Api, controllers: Controllers, plugin: Plu
     running(api)
     done = plugin("stop", "pets-1", "--timeout", "1s")
     assert done.returncode == 69
-    assert "after 1s pod pets-1-abcde is still there" in done.stderr
+    assert "pod pets-1-abcde still exists after 1s" in done.stderr
 
 
 def test_a_log_that_may_not_be_read(api: Api, controllers: Controllers, plugin: Plugin) -> None:
@@ -141,7 +138,7 @@ def test_a_log_that_may_not_be_read(api: Api, controllers: Controllers, plugin: 
     done = plugin("stop", "pets-1")
     assert done.returncode == 0
     assert "run pets-1 is stopped: exit code 75 (interrupted (SIGTERM, SIGINT), progress saved)" in done.stdout
-    assert "it cannot be told what was saved" in done.stderr
+    assert "what was saved is unknown" in done.stderr
 
 
 def test_one_that_kueue_has_admitted(api: Api, controllers: Controllers, plugin: Plugin) -> None:
@@ -177,7 +174,7 @@ def test_a_run_of_a_schedule(api: Api, controllers: Controllers, plugin: Plugin)
     objects.start(api, api.put("jobs", job))
     done = plugin("stop", "pets-1")
     assert done.returncode == 0
-    assert "CronJob weekly with concurrencyPolicy Forbid starts no other run before this one has ended" in done.stderr
+    assert "CronJob weekly starts no other run until this one has ended" in done.stderr
 
 
 def test_a_missing_permission_is_one_line_and_stops_nothing(api: Api, controllers: Controllers, plugin: Plugin) -> None:
@@ -192,7 +189,7 @@ def test_a_missing_permission_is_one_line_and_stops_nothing(api: Api, controller
 def test_a_run_that_has_ended(api: Api, controllers: Controllers, plugin: Plugin) -> None:
     api.put("jobs", objects.job(conditions=[{"type": "Complete", "status": "True"}]))
     done = plugin("stop", "pets")
-    assert (done.returncode, done.stdout) == (0, "run pets-1 does not go on: Succeeded\n")
+    assert (done.returncode, done.stdout) == (0, "run pets-1 is not active: Succeeded\n")
     assert not [request for request in api.requests if request.verb == "patch"]
     assert plugin("stop", "dogs").returncode == 65
 
@@ -214,9 +211,9 @@ def test_which_run_is_meant() -> None:
         find([objects.job("cats-1", "same"), objects.job("same", "cats")], "same", "default")["metadata"]["name"]
         == "same"
     )
-    with pytest.raises(Usage, match="pets has several runs, name one: pets-3, pets-1"):
+    with pytest.raises(Usage, match="pets has several runs; name one: pets-3, pets-1"):
         find(jobs, "pets", "default")
-    with pytest.raises(NotFound, match="no run and no release cats"):
+    with pytest.raises(NotFound, match="no release or run cats"):
         find(jobs, "cats", "default")
 
 
@@ -229,4 +226,4 @@ def test_a_run_that_ends_by_itself_meanwhile(api: Api, controllers: Controllers,
 
 def test_before_its_job_is_known_to_be_complete() -> None:
     done = objects.pod(objects.job(), phase="Succeeded", state={"terminated": {"exitCode": 0}})
-    assert verdict("run a", [done], Progress(), "") == ("run a has ended before it could be stopped", 0)
+    assert summary("run a", [done], Progress(), "") == ("run a ended before it could be stopped", 0)

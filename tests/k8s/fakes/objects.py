@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.k8s.api import Api
+from tests.k8s.fakes.api import Api
 
 Object = dict[str, Any]
 CONTAINER = "catsdogs"

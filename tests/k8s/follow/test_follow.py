@@ -13,9 +13,9 @@ import pytest
 
 from catsdogs.runtime.errors import EXIT_CODES
 from kubectl_catsdogs.jobs.outcome import outcome
-from tests.k8s import objects, rbac
-from tests.k8s.api import Api, Fault
 from tests.k8s.conftest import Plugin, Starter
+from tests.k8s.fakes import objects, rbac
+from tests.k8s.fakes.api import Api, Fault
 
 pytestmark = pytest.mark.usefixtures("a_viewer")
 
@@ -73,13 +73,13 @@ def test_from_before_the_install_to_the_end(api: Api, start_plugin: Starter) -> 
     assert out == api.log_of(name)
     assert code == 0
     assert err.splitlines() == [
-        "-- there is no run of release pets in namespace default yet; waiting 10m for one",
+        "-- no run of release pets in namespace default yet; waiting up to 10m",
         "-- run pets-1: Job pets-1 in namespace default",
-        f"-- Job controller: made pod {name}",
+        f"-- Job controller: created pod {name}",
         f"-- scheduler: no node for {name} yet: of 3 nodes, 3 Insufficient nvidia.com/gpu",
-        f"-- scheduler: {name} goes to node n1",
-        "-- kubelet: pulls image r/i:1",
-        "-- kubelet: image r/i:1 is there, pulled in 12.3s",
+        f"-- scheduler: {name} is assigned to node n1",
+        "-- kubelet: pulling image r/i:1",
+        "-- kubelet: image r/i:1 is present, pulled in 12.3s",
         "-- run pets-1 is complete; its result is at s3://pets/runs/pets-1/",
     ]
 
@@ -111,6 +111,25 @@ def test_fifty_disconnections_leave_no_trace_in_the_log(api: Api, start_plugin: 
     assert code == 0
     assert "missing" not in err
     assert asked(api, "get", "pods/log") > 50
+
+
+def test_a_line_with_the_time_of_an_earlier_second_is_not_lost(api: Api, start_plugin: Starter) -> None:
+    """Standard output and error are stamped apart: a line may come after one of the next second."""
+    job = api.put("jobs", objects.job())
+    pod = objects.start(api, job)
+    name = pod["metadata"]["name"]
+    api.faults.append(Fault("get", "pods/log", after=40))
+    api.write(name, "one", stamp="2026-01-01T00:00:10.100000000Z")
+    process = start_plugin("follow")
+    until(lambda: asked(api, "get", "pods/log") > 0)
+    api.write(name, "late", stamp="2026-01-01T00:00:09.900000000Z")
+    api.write(name, "two", stamp="2026-01-01T00:00:10.200000000Z")
+    objects.end(api, pod, 0)
+    objects.finish(api)
+    code, out, err = finished(process)
+    assert (code, out) == (0, b"one\nlate\ntwo\n")
+    assert asked(api, "get", "pods/log") > 1
+    assert "missing" not in err
 
 
 def test_a_replaced_pod(api: Api, start_plugin: Starter) -> None:
@@ -166,7 +185,7 @@ def test_an_api_server_that_restarts(api: Api, start_plugin: Starter) -> None:
     api.start()
     code, out, err = finished(process)
     assert (code, out) == (0, b"one\ntwo\n")
-    assert "kubectl catsdogs: waiting: " in err
+    assert "kubectl catsdogs: retrying: " in err
 
 
 def test_a_watch_that_cannot_go_on(api: Api, start_plugin: Starter) -> None:
@@ -250,7 +269,9 @@ def test_a_token_that_is_wrong(api: Api, plugin: Plugin) -> None:
     api.token = "another"
     ended = plugin("follow")
     assert ended.returncode == 77
-    assert ended.stderr == "kubectl catsdogs: the API server does not know the user: Unauthorized; log in again\n"
+    assert (
+        ended.stderr == "kubectl catsdogs: the API server does not accept the credentials: Unauthorized; log in again\n"
+    )
 
 
 @pytest.mark.parametrize("code", EXIT_CODES)
@@ -420,7 +441,7 @@ def test_ctrl_c_stops_following_and_not_the_job(api: Api, start_plugin: Starter)
     process.send_signal(signal.SIGINT)
     code, out, err = finished(process)
     assert (code, out) == (130, b"")
-    told = "-- no longer following; the run goes on, and so does this: kubectl catsdogs follow pets -n default"
+    told = "-- stopped following; the run continues; follow it again with: kubectl catsdogs follow pets -n default"
     assert err.splitlines()[-1] == told
     assert {request.verb for request in api.requests} <= {"get", "list", "watch"}
 
@@ -439,7 +460,7 @@ def test_two_releases_are_a_choice(api: Api, plugin: Plugin) -> None:
     api.put("jobs", objects.job())
     ended = plugin("follow")
     assert ended.returncode == 2
-    several = "namespace default has several releases, name one: dogs, pets"
+    several = "namespace default has several releases; name one: dogs, pets"
     assert ended.stderr == f"kubectl catsdogs: {several}\n"
 
 

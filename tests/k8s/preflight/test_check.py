@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from kubectl_catsdogs.base.errors import Contradiction
+from kubectl_catsdogs.base.errors import ConfigError
 from kubectl_catsdogs.preflight import checks
-from kubectl_catsdogs.preflight.checklist import wanted_of
-from kubectl_catsdogs.preflight.checks import OK, PROBLEM, Line, Wanted
+from kubectl_catsdogs.preflight.checks import OK, PROBLEM, Line
+from kubectl_catsdogs.preflight.requirements import Requirements, requirements_of
 from tests.conftest import REPOSITORY
-from tests.k8s import rbac
-from tests.k8s.api import Api
 from tests.k8s.conftest import Plugin
-from tests.k8s.diagnosed import GPU, claim, node, other, storage_class
-from tests.k8s.objects import Object
+from tests.k8s.fakes import rbac
+from tests.k8s.fakes.api import Api
+from tests.k8s.fakes.objects import Object
+from tests.k8s.fakes.runs import GPU, claim, node, other, storage_class
 
 CHART = REPOSITORY / "helm/catsdogs-train"
 ACCESS, KEY = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
@@ -45,14 +45,14 @@ def quota(used: str, hard: str = "2", name: str = "requests.nvidia.com/gpu") -> 
 class Case(NamedTuple):
     name: str
     judge: Callable[..., Line]
-    wanted: Wanted
+    wanted: Requirements
     args: tuple[Any, ...]
     mark: str
     text: str
     fix: str = ""
 
 
-PLAIN, STORED = Wanted(), Wanted(secret="storage")
+PLAIN, STORED = Requirements(), Requirements(secret="storage")
 TABLE = [
     Case("GPUs free", checks.gpus, PLAIN, ([node("a", 4)], [other("x", "a", gpus="3")]), OK, "free: 1 on a"),
     Case(
@@ -61,16 +61,16 @@ TABLE = [
         PLAIN,
         ([node("a", 1)], [other("x", "a", gpus="1")]),
         OK,
-        "free: 0 on a; the run will wait for one of team-b/x",
+        "free: 0 on a; the run will wait for the end of team-b/x",
     ),
-    Case("GPUs, pods unread", checks.gpus, PLAIN, ([node("a", 1)], None), OK, "how many are free may not be read"),
+    Case("GPUs, pods unread", checks.gpus, PLAIN, ([node("a", 1)], None), OK, "how many are free cannot be read"),
     Case(
         "no GPU",
         checks.gpus,
         PLAIN,
         ([node("a"), node("b")], []),
         PROBLEM,
-        f"none of the 2 node(s) offers {GPU}",
+        f"no node offers {GPU} (2 nodes in all)",
         "gpu.count=0",
     ),
     Case(
@@ -79,13 +79,13 @@ TABLE = [
         PLAIN,
         ([node("a", offers={"amd.com/gpu": "1"})], []),
         PROBLEM,
-        "none of the 1",
-        "gpu.resource to what is there: amd.com/gpu",
+        "(1 node in all)",
+        "gpu.resource to what the nodes offer: amd.com/gpu",
     ),
     Case(
         "too few GPUs",
         checks.gpus,
-        Wanted(gpus=8),
+        Requirements(gpus=8),
         ([node("a", 4), node("b", 2)], []),
         PROBLEM,
         f"no node offers 8 {GPU}, the most is 4",
@@ -94,15 +94,15 @@ TABLE = [
     Case(
         "GPUs for all workers",
         checks.gpus,
-        Wanted(gpus=2, workers=3),
+        Requirements(gpus=2, workers=3),
         ([node("a", 4), node("b", 2)], []),
         OK,
-        f"2 node(s) offer at least 2 {GPU}",
+        f"2 nodes with at least 2 {GPU}",
     ),
     Case(
         "GPUs for some workers",
         checks.gpus,
-        Wanted(gpus=2, workers=4),
+        Requirements(gpus=2, workers=4),
         ([node("a", 5), node("b", 2)], []),
         PROBLEM,
         f"room for 3 of 4 workers with 2 {GPU} each (a, b)",
@@ -111,7 +111,7 @@ TABLE = [
     Case(
         "room for some workers",
         checks.room,
-        Wanted(gpus=0, workers=10),
+        Requirements(gpus=0, workers=10),
         ([node("a"), node("b", offers={"memory": "5Gi"})],),
         PROBLEM,
         "room for 9 of 10 workers with 2 cpu, 4 Gi of memory each (a, b)",
@@ -120,7 +120,7 @@ TABLE = [
     Case(
         "quota for some workers",
         checks.quota,
-        Wanted(workers=2),
+        Requirements(workers=2),
         ([quota("1")],),
         PROBLEM,
         "1 of 2 requests.nvidia.com/gpu are used",
@@ -140,27 +140,27 @@ TABLE = [
         PLAIN,
         ([node("a", 4, taint=f"{GPU}=present:NoSchedule")], []),
         OK,
-        "1 node(s) offer at least 1",
+        "1 node with at least 1",
     ),
     Case("cordoned", checks.gpus, PLAIN, ([node("a", 4, cordoned=True)], []), PROBLEM, "a is cordoned", "uncordon"),
     Case(
         "labels",
         checks.gpus,
-        Wanted(node_selector={"gpu": "a100"}),
+        Requirements(node_selector={"gpu": "a100"}),
         ([node("a", 4)], []),
         PROBLEM,
         "a lacks labels of nodeSelector",
         "nodeSelector",
     ),
-    Case("without GPUs", checks.gpus, Wanted(gpus=0), ([], None), OK, "no GPU is asked for"),
-    Case("room", checks.room, PLAIN, ([node("a", 1), node("b")],), OK, "1 node(s) have 2 cpu, 4 Gi of memory (a)"),
+    Case("without GPUs", checks.gpus, Requirements(gpus=0), ([], None), OK, "no GPU is requested"),
+    Case("room", checks.room, PLAIN, ([node("a", 1), node("b")],), OK, "1 node with 2 cpu, 4 Gi of memory (a)"),
     Case(
         "no room",
         checks.room,
         PLAIN,
         ([node("a", 1, offers={"memory": "2Gi"}), node("b")],),
         PROBLEM,
-        "no node that it may use has 2 cpu, 4 Gi of memory",
+        "no node that the pod may use has 2 cpu, 4 Gi of memory",
         "resources.requests",
     ),
     Case(
@@ -172,7 +172,7 @@ TABLE = [
             secret(AWS_ACCESS_KEY_ID="eA==", AWS_SECRET_ACCESS_KEY="eA=="),
         ),
         OK,
-        "Secret storage has the key(s) AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+        "Secret storage has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
     ),
     Case(
         "no Secret",
@@ -183,7 +183,7 @@ TABLE = [
             None,
         ),
         PROBLEM,
-        "Secret storage is not there",
+        "Secret storage does not exist",
         f"kubectl create secret generic -n default storage --from-literal={ACCESS}=… --from-literal={KEY}=…",
     ),
     Case(
@@ -207,8 +207,8 @@ TABLE = [
             secret(AWS_ACCESS_KEY_ID="eA==", AWS_SECRET_ACCESS_KEY=""),
         ),
         PROBLEM,
-        f"has nothing in {KEY}",
-        "write",
+        f"has an empty {KEY}",
+        "set its value",
     ),
     Case(
         "no Secret named",
@@ -239,19 +239,35 @@ TABLE = [
         "classes here: standard",
     ),
     Case("no class", checks.storage, PLAIN, ([],), PROBLEM, "no storage class", "classes here: none"),
-    Case("class", checks.storage, Wanted(storage_class="standard"), ([storage_class()],), OK, "standard is there"),
+    Case("class", checks.storage, Requirements(storage_class="standard"), ([storage_class()],), OK, "standard exists"),
     Case(
         "another class",
         checks.storage,
-        Wanted(storage_class="fast"),
+        Requirements(storage_class="fast"),
         ([storage_class()],),
         PROBLEM,
-        "storage class fast is not there",
+        "storage class fast does not exist",
         "volume.storageClass",
     ),
-    Case("claim", checks.claim, Wanted(claim="data"), (claim("Bound"),), OK, "volume claim data is there, Bound"),
-    Case("no claim", checks.claim, Wanted(claim="data"), (None,), PROBLEM, "volume claim data is not there", "create"),
-    Case("lost claim", checks.claim, Wanted(claim="data"), (claim("Lost"),), PROBLEM, "has lost its volume", "anew"),
+    Case("claim", checks.claim, Requirements(claim="data"), (claim("Bound"),), OK, "volume claim data exists, Bound"),
+    Case(
+        "no claim",
+        checks.claim,
+        Requirements(claim="data"),
+        (None,),
+        PROBLEM,
+        "volume claim data does not exist",
+        "create",
+    ),
+    Case(
+        "lost claim",
+        checks.claim,
+        Requirements(claim="data"),
+        (claim("Lost"),),
+        PROBLEM,
+        "has lost its volume",
+        "create it again",
+    ),
     Case("quota", checks.quota, PLAIN, ([quota("1"), quota("1Gi", "8Gi", "requests.memory")],), OK, "leave enough"),
     Case("no quota", checks.quota, PLAIN, ([],), OK, "has no quota"),
     Case(
@@ -290,8 +306,8 @@ def test_condition(case: Case) -> None:
         (namespace(), OK, "sets no Pod Security level"),
         (namespace("restricted"), OK, "level restricted is met"),
         (namespace("baseline"), OK, "level baseline is met"),
-        (namespace("strict"), OK, "level strict is none, which counts as restricted"),
-        (None, PROBLEM, "namespace default is not there"),
+        (namespace("strict"), OK, "level strict is unknown, so restricted counts"),
+        (None, PROBLEM, "namespace default does not exist"),
     ],
 )
 def test_pod_security(found: Object | None, mark: str, text: str) -> None:
@@ -301,7 +317,7 @@ def test_pod_security(found: Object | None, mark: str, text: str) -> None:
 
 
 def test_defaults_are_those_of_the_chart() -> None:
-    assert wanted_of(CHART / "values.yaml") == Wanted()
+    assert requirements_of(CHART / "values.yaml") == Requirements()
 
 
 def test_values_and_flags_over_them(tmp_path: Path) -> None:
@@ -317,21 +333,21 @@ def test_values_and_flags_over_them(tmp_path: Path) -> None:
     }
     path = tmp_path / "values.yaml"
     path.write_text(yaml.safe_dump(values))
-    wanted = Wanted(
+    wanted = Requirements(
         "amd.com/gpu", 2, "mine", ("id", KEY, "token"), "pvc", "fast", "data",
         [{"key": "amd.com/gpu"}, {"key": "spot"}], {"zone": "a"}, {"cpu": "2", "memory": "16Gi"}, 3,
     )  # fmt: skip
-    assert wanted_of(path) == wanted
+    assert requirements_of(path) == wanted
     # The workers' Service.
-    assert "services" in wanted.made
-    assert "services" not in Wanted().made
-    over = wanted_of(path, gpus=0, secret="theirs", gpu_resource=None, storage_class="slow")
+    assert "services" in wanted.created
+    assert "services" not in Requirements().created
+    over = requirements_of(path, gpus=0, secret="theirs", gpu_resource=None, storage_class="slow")
     assert (over.gpus, over.secret, over.gpu_resource, over.storage_class) == (0, "theirs", "amd.com/gpu", "slow")
     assert over.tolerations == [{"key": "spot"}]
     path.write_text("workers: 2")
     # Each worker's claim, which is not helm's to make.
-    assert (wanted_of(path).volume_type, wanted_of(path, workers=1).volume_type) == ("ephemeral", "pvc")
-    assert "persistentvolumeclaims" not in wanted_of(path).made
+    assert (requirements_of(path).volume_type, requirements_of(path, workers=1).volume_type) == ("ephemeral", "pvc")
+    assert "persistentvolumeclaims" not in requirements_of(path).created
 
 
 @pytest.mark.parametrize(
@@ -341,8 +357,8 @@ def test_values_and_flags_over_them(tmp_path: Path) -> None:
 def test_values_that_are_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "values.yaml"
     path.write_text(text)
-    with pytest.raises(Contradiction, match=r"values\.yaml: not the values of the chart"):
-        wanted_of(path)
+    with pytest.raises(ConfigError, match=r"values\.yaml: not the values of the chart"):
+        requirements_of(path)
 
 
 # The command
@@ -365,10 +381,10 @@ def test_all_is_well(ready: Api, plugin: Plugin) -> None:
         "ok       you may create jobs, serviceaccounts, secrets, persistentvolumeclaims in namespace default",
         "ok       the namespace's Pod Security level restricted is met: the chart's pods meet restricted",
         "ok       the namespace has no quota",
-        "ok       Secret storage has the key(s) AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+        "ok       Secret storage has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
         "ok       storage class standard is the cluster's default",
-        f"ok       1 node(s) offer at least 1 {GPU} (a); free: 1 on a",
-        "ok       1 node(s) have 2 cpu, 4 Gi of memory (a)",
+        f"ok       1 node with at least 1 {GPU} (a); free: 1 on a",
+        "ok       1 node with 2 cpu, 4 Gi of memory (a)",
     ]
     assert all(rbac.allows(one, "catsdogs-installer", "catsdogs-cluster") for one in ready.requests)
     assert "eA==" not in told.stdout
@@ -385,10 +401,10 @@ def test_each_problem_with_its_fix(api: Api, plugin: Plugin) -> None:
     problems = [line.removeprefix("problem  ") for line in lines if line.startswith("problem")]
     assert problems == [
         "you may not create jobs, secrets in namespace default",
-        "namespace default is not there",
-        "Secret storage is not there",
-        "storage class fast is not there",
-        "none of the 1 node(s) offers nvidia.com/mig-1g.10gb",
+        "namespace default does not exist",
+        "Secret storage does not exist",
+        "storage class fast does not exist",
+        "no node offers nvidia.com/mig-1g.10gb (1 node in all)",
     ]
     fixes = [after.startswith("         fix: ") for line, after in pairwise(lines) if line.startswith("problem")]
     assert fixes == [True] * 5
@@ -399,9 +415,9 @@ def test_values_of_the_release(ready: Api, plugin: Plugin, tmp_path: Path) -> No
     path.write_text("gpu: {count: 0}\nvolume: {existingClaim: data}\ncredentials: {existingSecret: mine}\n")
     told = plugin("check", "-f", path, "--secret", "storage")
     assert told.returncode == 78
-    assert "problem  volume claim data is not there" in told.stdout
-    assert "ok       no GPU is asked for" in told.stdout
-    assert "Secret storage has the key(s)" in told.stdout
+    assert "problem  volume claim data does not exist" in told.stdout
+    assert "ok       no GPU is requested" in told.stdout
+    assert "Secret storage has AWS_" in told.stdout
     assert "persistentvolumeclaims" not in told.stdout.splitlines()[0]
 
 
@@ -421,11 +437,11 @@ def test_what_may_not_be_read_is_a_line(ready: Api, plugin: Plugin) -> None:
     assert (told.returncode, told.stderr) == (0, "")
     unknown = [line for line in told.stdout.splitlines() if line.startswith("unknown")]
     assert [re.sub(r": [a-z]+ (\"\S+\" )?is forbidden.*", "", line) for line in unknown] == [
-        "unknown  cannot tell: the namespace's Pod Security level",
-        "unknown  cannot tell: quotas",
-        "unknown  cannot tell: Secret storage",
-        "unknown  cannot tell: storage classes",
-        "unknown  cannot tell: nodes, and what they offer",
+        "unknown  cannot read the namespace's Pod Security level",
+        "unknown  cannot read quotas",
+        "unknown  cannot read Secret storage",
+        "unknown  cannot read storage classes",
+        "unknown  cannot read nodes and their resources",
     ]
 
 
@@ -433,14 +449,14 @@ def test_who_has_the_gpus_may_not_be_read(ready: Api, plugin: Plugin) -> None:
     ready.denied.add(("list", "pods"))
     told = plugin("check")
     assert told.returncode == 0
-    assert "how many are free may not be read" in told.stdout
+    assert "how many are free cannot be read" in told.stdout
 
 
 def test_who_is_not_logged_in_learns_that_alone(ready: Api, plugin: Plugin) -> None:
     ready.token = "another"
     told = plugin("check", "--retry-for=1")
     assert (told.returncode, told.stdout) == (77, "")
-    assert "does not know the user" in told.stderr
+    assert "does not accept the credentials" in told.stderr
 
 
 def test_no_connection(ready: Api, plugin: Plugin) -> None:

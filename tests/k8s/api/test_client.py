@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from kubectl_catsdogs.api.client import Cluster
-from kubectl_catsdogs.base.errors import Conflict, Contradiction, NotFound, Refused, Unavailable
+from kubectl_catsdogs.api.retry import RetryPolicy
+from kubectl_catsdogs.base.errors import ConfigError, Conflict, NotFound, PermissionDenied, Unavailable
 from tests.conftest import REPOSITORY
-from tests.k8s import objects, rbac
-from tests.k8s.api import Api, Fault
 from tests.k8s.conftest import Plugin
+from tests.k8s.fakes import objects, rbac
+from tests.k8s.fakes.api import Api, Fault
 
 
 @pytest.fixture
 def cluster(api: Api, kubeconfig: Path) -> Cluster:
-    return Cluster.connect(str(kubeconfig), None, None, patience=5)
+    return Cluster.connect(str(kubeconfig), None, None, RetryPolicy(budget=5))
 
 
 def test_a_list_of_many_pages(api: Api, cluster: Cluster) -> None:
@@ -43,8 +44,6 @@ def test_a_list_that_is_too_old_begins_again(api: Api, cluster: Cluster) -> None
 
 def test_objects_are_created_and_changed(api: Api, cluster: Cluster) -> None:
     job = objects.job()
-    cluster.create("jobs", job, dry_run=True)
-    assert api.all("jobs") == []
     cluster.create("jobs", job)
     with pytest.raises(Conflict, match='"pets-1" already exists'):
         cluster.create("jobs", job)
@@ -86,27 +85,30 @@ def test_a_retry_waits_as_long_as_it_is_told(api: Api, cluster: Cluster) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, Contradiction), (422, Contradiction), (403, Refused), (404, NotFound), (409, Conflict)]
+    ("status", "kind"),
+    [(400, ConfigError), (422, ConfigError), (403, PermissionDenied), (404, NotFound), (409, Conflict)],
 )
-def test_what_no_retry_cures_is_told_at_once(api: Api, cluster: Cluster, status: int, kind: type[Exception]) -> None:
+def test_what_a_retry_cannot_help_fails_at_once(api: Api, cluster: Cluster, status: int, kind: type[Exception]) -> None:
     api.faults.append(Fault(status=status, message="what the\nserver says", times=5))
     with pytest.raises(kind, match=r"what the\\nserver says"):
         cluster.list("pods")
     assert len(api.requests) == 1
 
 
-def test_patience_ends(api: Api, cluster: Cluster) -> None:
+def test_retries_end_with_the_budget(api: Api, kubeconfig: Path) -> None:
+    policy = RetryPolicy(budget=0.5)
+    cluster = Cluster.connect(str(kubeconfig), None, None, policy)
     cluster.list("pods")
-    cluster.patience = 0.5
-    told: list[str] = []
-    cluster.on_wait = told.append
+    reasons: list[str] = []
+    cluster.on_wait = reasons.append
     api.faults.append(Fault(status=503, times=1000))
     with pytest.raises(Unavailable, match="503: a fault of the test"):
         cluster.list("pods")
-    cluster.patience = 2
+    assert reasons == []
+    policy.budget = 2
     with pytest.raises(Unavailable):
         cluster.list("pods")
-    assert told == ["the API server answers 503: a fault of the test"]
+    assert reasons == ["the API server answers 503: a fault of the test"]
 
 
 def test_flags_count_after_the_command_and_before_it(api: Api, plugin: Plugin, kubeconfig: Path) -> None:

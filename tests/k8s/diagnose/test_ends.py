@@ -7,34 +7,33 @@ from dataclasses import replace
 import pytest
 
 from catsdogs.runtime.errors import EXIT_CODES
-from kubectl_catsdogs.base import contract
-from kubectl_catsdogs.base.contract import Object
-from kubectl_catsdogs.diagnose.findings import DIAGNOSES, OTHERWISE, diagnose, stage_of
+from kubectl_catsdogs.base import exit_codes
+from kubectl_catsdogs.base.objects import Object
+from kubectl_catsdogs.diagnose.stages import DIAGNOSES, OTHERWISE, diagnose, stage_of
 from tests.conftest import REPOSITORY
-from tests.k8s.diagnosed import POD, Case, check, disrupted, ended, event, job, job_failed, pod, seen, waiting
+from tests.k8s.fakes.runs import POD, Case, check, disrupted, ended, event, job, job_failed, pod, seen, waiting
 
 WORDS = {
-    1: "12:00:00 ended with exit code 1: KeyError: 'labels'",
+    1: "catsdogs: KeyError: 'labels'",
     2: "Error: No such option '--epoch'. Did you mean --epochs?",
-    65: "12:00:00 ended with exit code 65: s3://pets/datasets/birds.zip: no such object",
-    69: "12:00:00 ended with exit code 69: no usable GPU; check the node's driver",
-    74: "12:00:00 ended with exit code 74: /data: No space left on device",
-    75: "12:00:00 ended with exit code 75: interrupted by SIGTERM in epoch 3; progress is saved",
-    77: "12:00:00 ended with exit code 77: s3://pets: the credentials are refused: SignatureDoesNotMatch",
-    78: "12:00:00 ended with exit code 78: s3://nobodys-pets: no such bucket",
+    65: "catsdogs: s3://pets/datasets/birds.zip: no such object",
+    69: "catsdogs: no usable GPU; check the node's driver",
+    74: "catsdogs: /data: No space left on device",
+    75: "catsdogs: interrupted by SIGTERM in epoch 3; progress is saved",
+    77: "catsdogs: s3://pets: the credentials are refused: SignatureDoesNotMatch",
+    78: "catsdogs: s3://nobodys-pets: no such bucket",
 }
-SAID = {code: re.sub(r".*exit code \d+: ", "", text) for code, text in WORDS.items()}
 STEPS = {
     1: "report it",
     2: "extraArgs",
     65: "archive.key",
     69: "storage.endpoint",
     74: "volume.size",
-    75: "the next pod goes on",
+    75: "the next pod resumes",
     77: "credentials.existingSecret",
     78: "correct the values",
 }
-RETRY = {True: "a retry may help", False: "no retry helps"}
+RETRY = {True: "a retry may help", False: "a retry does not help"}
 
 
 def policy(code: int) -> Object:
@@ -49,12 +48,12 @@ def backoff(failed: int = 4) -> Object:
 def failed_with(code: int) -> Case:
     """As the chart's podFailurePolicy has it: what no retry cures ends the Job, anything else its backoffLimit does."""
     at_once = EXIT_CODES[code][1] is False
-    more = [] if at_once else ["the Job gave up after 4 failure(s): job.backoffLimit is 3"]
+    more = [] if at_once else ["the Job gave up after 4 failures: job.backoffLimit is 3"]
     return Case(
         f"exit code {code}",
         seen(ended(code, f"earlier line\n{WORDS[code]}\n"), job_=policy(code) if at_once else backoff()),
         [f"exit code {code}: {EXIT_CODES[code][0]}", *more],
-        [SAID[code]],
+        [WORDS[code]],
         [STEPS[code], RETRY[bool(EXIT_CODES[code][1])], "kubectl delete job -n default pets-1; helm upgrade"],
         f"pod {POD}",
     )
@@ -71,7 +70,7 @@ POD_ENDS = [
     Case(
         "out of memory",
         seen(ended(137, "12:00:00 epoch 1", reason="OOMKilled"), job_=backoff(1)),
-        ["out of memory: it needed more than its limit, 8Gi", "gave up after 1 failure(s)"],
+        ["out of memory: it needed more than its limit of 8Gi", "gave up after 1 failure:"],
         ["OOMKilled, exit code 137", "log: 12:00:00 epoch 1"],
         ["resources.limits.memory", "training.batchSize", "shm.size"],
         f"pod {POD}",
@@ -80,7 +79,7 @@ POD_ENDS = [
         "out of memory, tried again",
         seen(ended(137, reason="OOMKilled"), job_=job(status={"failed": 1})),
         ["out of memory"],
-        ["1 failure(s) have counted, and job.backoffLimit is 3"],
+        ["1 failure so far, job.backoffLimit is 3"],
     ),
     Case(
         "evicted for memory",
@@ -148,7 +147,7 @@ POD_ENDS = [
                 " nvidia.com/gpu. Requested: 1, Available: 0, which is unexpected",
             )
         ),
-        ["its node a refused the pod: UnexpectedAdmissionError"],
+        ["its node a rejected the pod: UnexpectedAdmissionError"],
         ["Requested: 1, Available: 0"],
         ["device plugin"],
     ),
@@ -168,9 +167,9 @@ POD_ENDS = [
                 },
             )
         ),
-        ["preempted: it had to make room for a pod of higher priority"],
+        ["preempted by a pod of higher priority"],
         ["preempting to accommodate a higher priority pod", "progress saved"],
-        ["another pod goes on", "priorityClassName"],
+        ["another pod resumes", "priorityClassName"],
     ),
     Case(
         "drained",
@@ -234,7 +233,7 @@ POD_ENDS = [
                 },
             )
         ),
-        ["its node ended it: to shut down"],
+        ["its node stopped it: to shut down"],
     ),
     Case(
         "a failure of its own on a node that is drained",
@@ -279,11 +278,11 @@ POD_ENDS = [
     Case("no shared memory", seen(ended(135)), ["exit code 135: SIGBUS"], next=["shm.size"]),
     Case("old processor", seen(ended(132)), ["exit code 132: an illegal instruction"]),
     Case("another signal", seen(ended(140)), ["exit code 140: signal 12"]),
-    Case("no command", seen(ended(127)), ["exit code 127: its command is not there"], next=["image.tag"]),
+    Case("no command", seen(ended(127)), ["exit code 127: its command does not exist"], next=["image.tag"]),
     Case(
         "another exit code",
         seen(ended(42, "odd")),
-        ["exit code 42: none of the job’s own"],
+        ["exit code 42: not one of the job’s own"],
         ["log: odd"],
         ["kubectl logs"],
     ),
@@ -302,9 +301,9 @@ POD_ENDS = [
     ),
     Case(
         "the log's last line, without a message",
-        seen(ended(74), said=["first", WORDS[74]]),
+        seen(ended(74), log=["first", WORDS[74]]),
         ["exit code 74"],
-        [SAID[74]],
+        [WORDS[74]],
     ),
     Case(
         "the Secret that storage refuses",
@@ -316,7 +315,7 @@ POD_ENDS = [
         "the role that storage refuses",
         seen(ended(77, WORDS[77], spec={"containers": [{"name": "catsdogs"}], "serviceAccountName": "pets"})),
         ["exit code 77"],
-        ["the role of service account pets or of the node"],
+        ["the role of service account pets, or of the node"],
     ),
 ]
 
@@ -349,16 +348,16 @@ JOB_ENDS = [
     ),
     Case(
         "pods gone, code known",
-        seen(job_=policy(77), said=[WORDS[77]]),
+        seen(job_=policy(77), log=[WORDS[77]]),
         ["exit code 77"],
-        [SAID[77], "matching FailJob rule"],
+        [WORDS[77], "matching FailJob rule"],
         where="Job pets-1",
     ),
     Case(
         "pods gone, log in the bucket",
         seen(
             job_=backoff(),
-            said=[json.dumps({"event": "failed", "exit_code": 69, "error": "s3://pets: away", "text": "x"})],
+            log=[json.dumps({"event": "failed", "exit_code": 69, "error": "s3://pets: away", "text": "x"})],
         ),
         ["exit code 69", "the Job gave up"],
         ["log: s3://pets: away"],
@@ -418,7 +417,7 @@ ACCOUNT = {"kind": "ServiceAccount", "metadata": {"name": "pets-catsdogs-train"}
 CRON = {"kind": "CronJob", "metadata": {"name": "pets"}, "spec": {"schedule": "0 3 * * 0"}}
 
 
-def said_json(event: str, **data: object) -> str:
+def json_line(event: str, **data: object) -> str:
     return json.dumps({"event": event, "text": "all of it", **data})
 
 
@@ -432,20 +431,20 @@ GONE = [
     ),
     Case(
         "removed after a failure",
-        replace(seen(), job=None, remains=ACCOUNT, said=[said_json("failed", exit_code=65, error="birds.zip")]),
+        replace(seen(), job=None, remains=ACCOUNT, log=[json_line("failed", exit_code=65, error="birds.zip")]),
         ["exit code 65: bad data", "its Job was removed"],
         ["log: birds.zip"],
         where="log.jsonl in the bucket",
     ),
     Case(
         "removed after its end",
-        replace(seen(), job=None, remains=ACCOUNT, said=[said_json("published", uri="s3://pets/runs/pets-1")]),
+        replace(seen(), job=None, remains=ACCOUNT, log=[json_line("published", uri="s3://pets/runs/pets-1")]),
         ["nothing is wrong: the run is published at s3://pets/runs/pets-1", "its Job was removed"],
     ),
     Case(
         "removed in its midst",
-        replace(seen(), job=None, remains=ACCOUNT, said=[said_json("training")]),
-        ["the log ends in the midst of the run", "its Job was removed"],
+        replace(seen(), job=None, remains=ACCOUNT, log=[json_line("training")]),
+        ["the log ends in the middle of the run", "its Job was removed"],
         ["log: all of it"],
     ),
     Case(
@@ -469,14 +468,14 @@ def test_diagnosis(case: Case) -> None:
 
 
 def test_exit_codes_are_those_of_the_job() -> None:
-    assert {code: known[:2] for code, known in contract.EXIT_CODES.items()} == EXIT_CODES
-    assert all(step for code, (*_, step) in contract.EXIT_CODES.items() if code)
+    assert {code: known[:2] for code, known in exit_codes.EXIT_CODES.items()} == EXIT_CODES
+    assert all(known.advice for code, known in exit_codes.EXIT_CODES.items() if code)
 
 
 def test_what_no_retry_cures_is_what_the_chart_gives_up_at_once() -> None:
     chart = (REPOSITORY / "helm/catsdogs-train/templates/_job.tpl").read_text()
     given_up = json.loads(re.search(r"values: (\[2.*\])", chart)[1])  # type: ignore[index]
-    assert {code for code, (_, retry, _) in contract.EXIT_CODES.items() if retry is False} == set(given_up)
+    assert {code for code, (_, retry) in EXIT_CODES.items() if retry is False} == set(given_up)
 
 
 def test_every_stage_has_something_to_tell() -> None:
