@@ -14,12 +14,12 @@ from catsdogs.config.settings import Settings
 from catsdogs.data import split
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.loader import DataLoader
-from catsdogs.pipeline.workflow import peers_of
+from catsdogs.pipeline.session import peers_of
 from catsdogs.runtime.errors import ConfigError, Interrupted, Unavailable
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.workers.group import WorkerGroup
-from catsdogs.workers.rendezvous import join, place_of
+from catsdogs.workers.rendezvous import control_address, join
 from tests.conftest import REPOSITORY, Catsdogs
 from tests.faults.running import Job, ended
 from tests.published import rows, weights
@@ -192,9 +192,9 @@ def test_three_workers_tell_each_other(tmp_path: Path) -> None:
     def tell(group: WorkerGroup) -> None:
         heard[group.worker] = (
             group.gather(b"" if group.worker == 1 else bytes([group.worker]) * 3_000_000),
-            group.gathered({"worker": group.worker}),
+            group.gather_json({"worker": group.worker}, dict[str, int]),
         )
-        with pytest.raises(ConfigError, match="worker 2 has contents 2, worker 0 1; give all workers the same"):
+        with pytest.raises(ConfigError, match="worker 2 has contents 2, worker 0 has 1; give all workers the same"):
             group.agree("contents", max(1, group.worker))
 
     threads = [threading.Thread(target=tell, args=(group,)) for group in groups]
@@ -210,9 +210,7 @@ def test_workers_that_were_told_different_things(tmp_path: Path) -> None:
     listed = addresses(2)
     found = joined([settings(0, listed, tmp_path, run_id="a"), settings(1, listed, tmp_path, run_id="a", seed=1)])
     assert all(isinstance(error, ConfigError) for error in found)
-    assert {str(error) for error in found} == {
-        "worker 1 was told seed 1, worker 0 0; give all workers the same options"
-    }
+    assert {str(error) for error in found} == {"worker 1 has seed 1, worker 0 has 0; give all workers the same options"}
 
 
 def test_worker_that_never_comes(tmp_path: Path) -> None:
@@ -271,7 +269,7 @@ def test_addresses_of_a_template(tmp_path: Path) -> None:
     made = settings(2, "t-{index}.t:2222", tmp_path, workers=3)
     assert made.addresses == ["t-0.t:2222", "t-1.t:2222", "t-2.t:2222"]
     assert made.volume == tmp_path / "worker-2"
-    assert place_of("[::1]:2222") == ("::1", 2223)
+    assert control_address("[::1]:2222") == ("::1", 2223)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
