@@ -5,7 +5,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from catsdogs.runtime import memory
-from catsdogs.workers.transport import Connection, Kind
+from catsdogs.workers.transport import Connection, Kind, text_of
 
 
 class Inbox(threading.Thread):
@@ -37,7 +37,7 @@ class Inbox(threading.Thread):
                     case Kind.LEAVING, _:
                         return
                     case Kind.ENDED, body:
-                        self._on_ended(body.decode(errors="replace"))
+                        self._on_ended(text_of(body))
                     case Kind.DONE, _:
                         self._on_done()
         except OSError as error:

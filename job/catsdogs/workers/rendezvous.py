@@ -16,7 +16,7 @@ from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.workers.group import SINGLE, WorkerGroup, differing
 from catsdogs.workers.schema import parse
-from catsdogs.workers.transport import Connection, Kind, listen
+from catsdogs.workers.transport import Connection, Kind, listen, text_of
 
 POLL_SECONDS = 0.5
 REPORT_SECONDS = 10.0
@@ -229,7 +229,7 @@ class _Caller(_Waiting):
             if kind is Kind.START:
                 return
             if kind is Kind.REFUSED:
-                raise ConfigError(body.decode(errors="replace"))
+                raise ConfigError(text_of(body))
             if kind is Kind.WAITING:
                 self.missing = self._workers_in(body)
                 self.wait()

@@ -14,6 +14,8 @@ _PIECE = 1 << 20
 """Bytes of a body that must be sent within one timeout."""
 MAX_FROM_STRANGERS = 1 << 20
 """Bytes of a body from a peer that has not yet identified itself."""
+MAX_TEXT = 1000
+"""Bytes of a body that is text for people."""
 
 
 class Kind(enum.Enum):
@@ -114,6 +116,11 @@ class Connection:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+
+def text_of(body: bytes) -> str:
+    """Return a body that is text for people, whatever it is: cut off, and what is not UTF-8 replaced."""
+    return body[:MAX_TEXT].decode(errors="replace")
 
 
 def pack(parts: Sequence[bytes]) -> bytes:
