@@ -95,10 +95,11 @@ def test_error_of_one_worker_is_the_others_reason() -> None:
     pair = Pair(worker=1)
     with pytest.raises(RuntimeError), pair.group:
         raise RuntimeError("a bug")
-    kinds = []
-    while not kinds or kinds[-1][0] is not Kind.ENDED:
-        kinds.append(pair.peer.receive())
-    assert kinds[-1] == (Kind.ENDED, b"worker 1 ended with exit code 1: a bug")
+    received = [(Kind.BEAT, b"")]
+    while received[-1][0] is Kind.BEAT:
+        received.append(pair.peer.receive())
+    assert received[-1] == (Kind.ENDED, b"worker 1 ended with exit code 1: a bug")
+    pair.close()
 
 
 def test_agreement_is_json(pair: Pair) -> None:

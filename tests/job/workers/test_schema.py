@@ -22,11 +22,7 @@ class Pair(NamedTuple):
         (b'{"any": [null]}', object, {"any": [None]}),
         (b"[]", list[int], []),
         (b'[["cat", 3, "broken"]]', list[tuple[str, int, str]], [("cat", 3, "broken")]),
-        (
-            b'[["a", 0.5], ["b", NaN]]',
-            list[Pair],
-            [Pair("a", 0.5), Pair("b", pytest.approx(float("nan"), nan_ok=True))],
-        ),
+        (b'[["a", 0.5], ["b", 1]]', list[Pair], [Pair("a", 0.5), Pair("b", 1)]),
         (b'{"p": ["a", 1.5]}', dict[str, Pair], {"p": Pair("a", 1.5)}),
     ],
 )
@@ -59,7 +55,7 @@ def test_what_has_the_type_is_converted(data: bytes, expected: Any, value: objec
     ],
 )
 def test_everything_else_is_refused(data: bytes, expected: Any) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         parse(data, expected)
 
 
