@@ -1,13 +1,15 @@
 """When settings bind a run: from the moment when something of it exists, on the volume or in the store."""
 
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Catsdogs
-from tests.faults.running import Job, ended, together
+from tests.faults.running import Job, ended, environment, together
 from tests.workers import addresses
 
 TINY = (
@@ -134,3 +136,24 @@ def test_several_workers_are_bound_like_one(wrong_archive: Path, sample_archive:
     refused, said = codes(sample_archive, "--seed=3")
     assert refused == [78, 78], said
     assert all("seed 0 instead of 3" in text for text in said)
+
+
+def test_settings_that_memory_cannot_hold_do_not_claim_the_store(sample_archive: Path, tmp_path: Path) -> None:
+    """On a volume of its own, a smaller batch may then have the run id."""
+    told = arguments(tmp_path, f"--archive={sample_archive}")
+    # Enough to import TensorFlow, and too little for any step.
+    script = (
+        "import sys\n"
+        "from catsdogs import __main__\n"
+        "from catsdogs.runtime import memory\n"
+        "memory.limit = lambda: memory.TENSORFLOW\n"
+        "memory.used = lambda: memory.TENSORFLOW\n"
+        "sys.argv[0] = 'catsdogs'\n"
+        "__main__.start()"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script, "run", *told], env=environment(), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (process.returncode, "needs at least" in process.stderr) == (78, True), process.stderr
+    assert (tmp_path / "volume" / "work" / "bound" / "prepared.json").exists()
+    assert not (tmp_path / "runs" / "bound" / "run.json").exists()
