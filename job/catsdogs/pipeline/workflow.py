@@ -144,12 +144,12 @@ class Run:
         """Return the split that `prepare` left on the volume. Raises ConfigError if there is none that is complete."""
         directory = self.settings.run_directory
         split_id = records.prepared_split(directory)
-        found = None
+        prepared = None
         if split_id is not None:
-            found = split.load(self._split_directory(split_id), self.settings.counts, self.log, self.group)
-        if found is None:
+            prepared = split.load(self._split_directory(split_id), self.settings.counts, self.log, self.group)
+        if prepared is None:
             raise ConfigError(f"{directory}: no complete split; run `catsdogs prepare` first, with the same options")
-        return found
+        return prepared
 
     def _split_directory(self, split_id: str) -> Path:
         return self.settings.volume / "splits" / split_id
@@ -220,11 +220,11 @@ class Run:
         self.interruption.check()
         memory.require(memory.TENSORFLOW, "a training")
         settings = self.settings
-        found = devices.start(
+        started = devices.start(
             settings.require_gpu, self.group.worker, settings.addresses, settings.precision, settings.xla
         )
         self.interruption.check()
-        return found
+        return started
 
     def _build_learner(self, devices: "Devices") -> "Learner":
         from catsdogs.training.step import Learner

@@ -62,31 +62,31 @@ def test_start_that_failed_on_too_few_images_binds_nothing(
 
 def test_prepared_split_binds_the_run(catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path) -> None:
     shutil.copyfile(sample_archive, archive := tmp_path / "archive.zip")
-    told = arguments(tmp_path, f"--archive={archive}")
-    assert catsdogs("prepare", *told).returncode == 0
+    options = arguments(tmp_path, f"--archive={archive}")
+    assert catsdogs("prepare", *options).returncode == 0
     for command in ("prepare", "train", "run"):
-        other = catsdogs(command, *told, "--seed=3")
+        other = catsdogs(command, *options, "--seed=3")
         assert other.returncode == 78
         [line] = other.stderr.splitlines()
         assert f"{tmp_path}/volume/work/bound: belongs to a run with seed 0 instead of 3; choose another" in line
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr("cat.99.jpg", "one more")
-    replaced = catsdogs("run", *told)
+    replaced = catsdogs("run", *options)
     assert (replaced.returncode, "archive contents" in replaced.stderr) == (78, True), replaced.stderr
 
 
 def test_trained_run_is_bound(catsdogs: Catsdogs, trained: Path, sample_archive: Path, tmp_path: Path) -> None:
     """Also where only its checkpoint is left, or only its artifacts."""
     shutil.copytree(trained / "volume", tmp_path / "volume")
-    told = arguments(tmp_path, f"--archive={sample_archive}", "--epochs=2")
+    options = arguments(tmp_path, f"--archive={sample_archive}", "--epochs=2")
     work = tmp_path / "volume" / "work" / "bound"
     assert (work / "checkpoint").is_dir()
     (work / "prepared.json").unlink()
     for rest in ("artifacts", "checkpoint"):
-        other = catsdogs("publish", *told)
+        other = catsdogs("publish", *options)
         assert (other.returncode, "epochs 1 instead of 2" in other.stderr) == (78, True), (rest, other.stderr)
         shutil.rmtree(work / rest)
-    assert catsdogs("prepare", *told).returncode == 0, "nothing is left"
+    assert catsdogs("prepare", *options).returncode == 0, "nothing is left"
 
 
 def test_claim_in_the_store_binds_the_run_on_any_volume(
@@ -127,20 +127,20 @@ def test_several_workers_are_bound_like_one(wrong_archive: Path, sample_archive:
         with together(jobs):
             return [job.wait() for job in jobs], [job.stderr for job in jobs]
 
-    failed, said = codes(wrong_archive)
+    failed, stderrs = codes(wrong_archive)
     # Each finds it out for itself, unless the other was faster.
-    assert 65 in failed, said
-    assert set(failed) <= {65, 75}, said
-    done, said = codes(sample_archive)
-    assert done == [0, 0], said
-    refused, said = codes(sample_archive, "--seed=3")
-    assert refused == [78, 78], said
-    assert all("seed 0 instead of 3" in text for text in said)
+    assert 65 in failed, stderrs
+    assert set(failed) <= {65, 75}, stderrs
+    done, stderrs = codes(sample_archive)
+    assert done == [0, 0], stderrs
+    refused, stderrs = codes(sample_archive, "--seed=3")
+    assert refused == [78, 78], stderrs
+    assert all("seed 0 instead of 3" in text for text in stderrs)
 
 
 def test_settings_that_memory_cannot_hold_do_not_claim_the_store(sample_archive: Path, tmp_path: Path) -> None:
     """On a volume of its own, a smaller batch may then have the run id."""
-    told = arguments(tmp_path, f"--archive={sample_archive}")
+    options = arguments(tmp_path, f"--archive={sample_archive}")
     # Enough to import TensorFlow, and too little for any step.
     script = (
         "import sys\n"
@@ -152,7 +152,7 @@ def test_settings_that_memory_cannot_hold_do_not_claim_the_store(sample_archive:
         "__main__.start()"
     )
     process = subprocess.run(
-        [sys.executable, "-c", script, "run", *told], env=environment(), capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", script, "run", *options], env=environment(), capture_output=True, text=True, cwd=tmp_path
     )
     assert (process.returncode, "needs at least" in process.stderr) == (78, True), process.stderr
     assert (tmp_path / "volume" / "work" / "bound" / "prepared.json").exists()

@@ -152,7 +152,7 @@ def test_worker_that_is_started_after_the_end(runs: Runs, sample_archive: Path) 
 
 
 def settings(index: int, listed: str, volume: Path, **other: object) -> Settings:
-    told = {
+    options = {
         "archive": "a.zip", "output": "runs", "volume": volume, "run_id": None, "recipe_name": "baseline",
         "epochs": None, "batch_size": None, "learning_rate": None, "image_size": None, "seed": 0,
         "train_per_class": 20, "validation_per_class": 6, "test_per_class": 6, "require_gpu": False,
@@ -161,7 +161,7 @@ def settings(index: int, listed: str, volume: Path, **other: object) -> Settings
         "workers": len(listed.split(",")), "worker_index": index, "worker_address": listed, "worker_timeout": 30.0,
         "heartbeat_timeout": 5.0,
     }  # fmt: skip
-    return Settings.of(**{**told, **other})
+    return Settings.of(**{**options, **other})
 
 
 def joined(all_settings: list[Settings]) -> list[WorkerGroup | Exception | None]:
@@ -232,7 +232,7 @@ def test_worker_that_is_told_to_stop_while_it_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "reason"),
+    ("options", "code", "reason"),
     [
         (["--workers=2"], 78, "--workers 2 needs --worker-address"),
         (["--workers=2", "--worker-address=a:1,b:1,c:1"], 78, "3 addresses for 2 workers"),
@@ -241,17 +241,17 @@ def test_worker_that_is_told_to_stop_while_it_waits(tmp_path: Path) -> None:
         (["--worker-index=1"], 2, "must be below --workers, which is 1"),
     ],
 )
-def test_options_that_do_not_fit(catsdogs: Catsdogs, told: list[str], code: int, reason: str) -> None:
-    done = catsdogs("run", "--archive=a.zip", "--output=runs", *told)
+def test_options_that_do_not_fit(catsdogs: Catsdogs, options: list[str], code: int, reason: str) -> None:
+    done = catsdogs("run", "--archive=a.zip", "--output=runs", *options)
     assert (done.returncode, reason in done.stderr) == (code, True), done.stderr
 
 
 def test_index_of_an_indexed_job(catsdogs: Catsdogs) -> None:
     """Only where there are several workers: in an array of single runs each is worker 0."""
-    told = ("run", "--archive=a.zip", "--output=runs", "--worker-address=a-{index}:1")
-    done = catsdogs(*told, "--workers=3", env={"JOB_COMPLETION_INDEX": "3"})
+    options = ("run", "--archive=a.zip", "--output=runs", "--worker-address=a-{index}:1")
+    done = catsdogs(*options, "--workers=3", env={"JOB_COMPLETION_INDEX": "3"})
     assert (done.returncode, "--worker-index 3" in done.stderr) == (2, True)
-    done = catsdogs(*told, env={"JOB_COMPLETION_INDEX": "3"})
+    done = catsdogs(*options, env={"JOB_COMPLETION_INDEX": "3"})
     assert "worker" not in done.stderr
 
 
