@@ -149,7 +149,7 @@ def build(
 def load(directory: Path, counts: Counts, log: Log, group: WorkerGroup = SINGLE) -> Split | None:
     """The split in `directory` if it is complete and each file's SHA-256 is right, for every worker; else None."""
     found = _load(directory, counts, log, group)
-    return found if all(group.gathered(found is not None)) else None
+    return found if all(group.gather_json(found is not None, bool)) else None
 
 
 def _load(directory: Path, counts: Counts, log: Log, group: WorkerGroup) -> Split | None:
@@ -229,12 +229,16 @@ def _build(
         if len(broken) > known_broken:
             continue
         # What one worker found broken may be another's to replace.
-        known = group.gathered(sorted([*image, reason] for image, reason in broken.items()))
+        known = group.gather_json(
+            sorted((label, number, reason) for (label, number), reason in broken.items()), list[tuple[str, int, str]]
+        )
         if all(theirs == known[0] for theirs in known):
             break
         broken = {(label, number): reason for theirs in known for label, number, reason in theirs}
     if group.size > 1:
-        done = {path: Record(*record) for theirs in group.gathered(done) for path, record in theirs.items()}
+        done = {
+            path: record for theirs in group.gather_json(done, dict[str, Record]) for path, record in theirs.items()
+        }
     images = [done[path] for path in owners]
     for path in _files(directory):
         if path not in owners:

@@ -98,7 +98,7 @@ class Checkpoints:
             return self._newest()
         found = self._newest() if self.group.worker == 0 else None
         name, data = (found[0].name, found[0].read_bytes()) if found else ("", b"")
-        name, data = self.group.gathered(name)[0], self.group.gather(data)[0]
+        name, data = self.group.gather_json(name, str)[0], self.group.gather(data)[0]
         if self.group.worker == 0 or not name:
             return found
         return self.directory / name, _load(io.BytesIO(data))
