@@ -43,10 +43,14 @@ class Event:
     progress: ClassVar[bool] = False
     """May come many times a second, with `done` and `total`; a sink shows one every `interval`."""
     shared: ClassVar[bool] = False
-    """Is the same for all workers of a run: worker 0 alone reports it."""
+    """The same for all workers of a run: only worker 0 reports it."""
+    warning: ClassVar[bool] = False
+    """Something is wrong that the job can cope with; yellow on a terminal."""
 
-    def __init_subclass__(cls, *, name: str, template: str, progress: bool = False, shared: bool = False) -> None:
-        cls.name, cls.template, cls.progress, cls.shared = name, template, progress, shared
+    def __init_subclass__(
+        cls, *, name: str, template: str, progress: bool = False, shared: bool = False, warning: bool = False
+    ) -> None:
+        cls.name, cls.template, cls.progress, cls.shared, cls.warning = name, template, progress, shared, warning
         dataclass(frozen=True, kw_only=True)(cls)
         EVENTS[name] = cls
 
