@@ -113,7 +113,9 @@ def _s3_server(log: Path) -> Iterator[dict[str, str]]:
             time.sleep(0.1)
         else:
             if "No module named" in log.read_text():
-                raise ConfigError("the demo needs moto's S3 server; run pip install '.[demo]' in a clone of catsdogs-train")
+                raise ConfigError(
+                    "the demo needs moto's S3 server; run pip install '.[demo]' in a clone of catsdogs-train"
+                )
             raise Unavailable(f"the demo's S3 server does not start; see {log}")
         yield {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",

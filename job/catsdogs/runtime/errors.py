@@ -60,13 +60,13 @@ class Changed(BadData):
 
 class Unavailable(JobError):
     exit_code = 69
-    kind = "unavailable: storage unreachable or failing, a GPU asked for and not there"
+    kind = "unavailable: storage unreachable or failing, GPU asked for and not there"
     retryable = True
 
 
 class VolumeError(JobError):
     exit_code = 74
-    kind = "the volume: full or not writable"
+    kind = "the volume: full, failing or not writable"
     retryable = True
 
 

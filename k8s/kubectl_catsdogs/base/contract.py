@@ -33,11 +33,11 @@ EXIT_CODES: dict[int, tuple[str, bool | None, str]] = {
         "check the values bucket and archive.key, or ask for fewer images per class",
     ),
     69: (
-        "unavailable: storage unreachable or failing, a GPU asked for and not there",
+        "unavailable: storage unreachable or failing, GPU asked for and not there",
         True,
         "check storage.endpoint from within the cluster (helm test), or the node's GPU driver",
     ),
-    74: ("the volume: full or not writable", True, "raise volume.size, or free the volume"),
+    74: ("the volume: full, failing or not writable", True, "raise volume.size, or free the volume"),
     75: ("interrupted (SIGTERM, SIGINT), progress saved", True, "nothing is lost: the next pod goes on from there"),
     77: (
         "storage refuses the credentials, or they may not read or write there",
