@@ -4,13 +4,15 @@ The cursor stays visible, and the live line never wraps: whatever ends the proce
 """
 
 import os
+import shutil
+import textwrap
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from catsdogs.runtime.events import Event, TrainingProgress, Validating
+from catsdogs.runtime.events import EpochEnded, Event, TrainingProgress, Validating
 from catsdogs.runtime.formatting import duration_text, percent
 from catsdogs.runtime.log import TextLines, text_of
 from catsdogs.runtime.signals import ERASE_LINE
@@ -23,14 +25,14 @@ LEAST_BAR, MOST_BAR = 8, 40
 
 
 class Terminal(TextLines):
-    """Text lines, and below them the live line, until its stage is complete."""
+    """Text lines, and below them the live line."""
 
     interval = 0.1
 
     def __init__(self, stream: TextIO):
         super().__init__(stream)
         self._console: Console | None = None
-        self._progress: Event | None = None
+        self._drawn = False
         self._estimate = Estimate()
 
     @staticmethod
@@ -40,81 +42,85 @@ class Terminal(TextLines):
 
     def show(self, event: Event, worker: int) -> None:
         if event.progress:
-            self._progress = event
-            self._draw()
+            self._draw(event)
+            self._drawn = True
             return
-        if self._progress is not None:
-            self.stream.write(ERASE_LINE)
+        if isinstance(event, EpochEnded):
+            self._estimate.set(event.remaining)
+        # The next progress event draws it again. Not this one: its stage may be over.
+        self.stream.write(ERASE_LINE if self._drawn else "")
+        self._drawn = False
         print(self._line(event, worker), file=self.stream, flush=True)
-        if self._progress is not None:
-            data = self._progress.data()
-            if data["done"] < data["total"]:
-                self._draw()
-            else:
-                self._progress = None
 
     def _line(self, event: Event, worker: int) -> str:
-        clock, text = f"{datetime.now(UTC):%H:%M:%S}", text_of(event, worker)
+        """Return time and text, wrapped between words, the further lines indented as far as the text."""
+        clock = f"{datetime.now(UTC):%H:%M:%S} "
+        width = max(40, shutil.get_terminal_size().columns - len(clock))
+        lines = textwrap.wrap(text_of(event, worker), width, break_long_words=False, break_on_hyphens=False)
+        text = ("\n" + " " * len(clock)).join(lines)
         if os.environ.get("NO_COLOR"):
-            return f"{clock} {text}"
-        return f"{click.style(clock, dim=True)} {click.style(text, fg='yellow') if event.warning else text}"
+            return clock + text
+        return click.style(clock, dim=True) + (click.style(text, fg="yellow") if event.warning else text)
 
-    def _draw(self) -> None:
+    def _draw(self, progress: Event) -> None:
         # Imported only now: it takes 0.1 s, and most commands show no progress.
         from rich.console import Console
         from rich.progress_bar import ProgressBar
-        from rich.segment import Segments
-        from rich.text import Text
+        from rich.segment import Segment, Segments
+        from rich.style import Style
 
-        assert self._progress is not None
         if self._console is None:
             self._console = Console(file=self.stream, highlight=False, markup=False, emoji=False)
-        console, data = self._console, self._progress.data()
-        # The last column stays free: in some terminals the cursor wraps once it is filled.
-        width = console.width - 1
-        parts = live_parts(self._progress, self._estimate)
-        label, *details = fitting(parts, width)
-        line = Text(label, style="bold", no_wrap=True, end="")
-        line.truncate(width, overflow="ellipsis")
-        room = width - line.cell_len - sum(2 + len(detail) for detail in details) - 2
-        self.stream.write(ERASE_LINE)
-        console.print(line, end="")
+        # The last column stays free: in some terminals, filling it moves the cursor to the next line.
+        width = self._console.width - 1
+        label, *details = fitting(live_parts(progress, self._estimate), width)
+        if len(label) > width:
+            label = label[: width - 1] + "…"
+        detail = "".join(f"  {text}" for text in details)
+        segments = [Segment(label, Style(bold=True))]
+        room = width - len(label) - len(detail) - 2
         if room >= LEAST_BAR:
+            data = progress.data()
             bar = ProgressBar(total=data["total"] or 1, completed=data["done"], width=min(room, MOST_BAR))
-            [segments] = console.render_lines(bar, pad=False)
-            console.print("  ", Segments(segments), sep="", end="")
-        console.print("".join(f"  {detail}" for detail in details), end="", no_wrap=True, overflow="crop")
+            segments += [Segment("  "), *self._console.render_lines(bar, pad=False)[0]]
+        self.stream.write(ERASE_LINE)
+        self._console.print(Segments([*segments, Segment(detail)]), end="")
         self.stream.flush()
 
 
 class Estimate:
-    """How long the training still takes, from the time that passed between the progress events of this process."""
+    """How long the training still takes: as the last epoch's event says, in the first epoch from the time between the
+    progress events of this process."""
 
     def __init__(self) -> None:
         self._first: tuple[float, float] | None = None
+        self._end: float | None = None
+
+    def set(self, remaining: float) -> None:
+        self._end = time.monotonic() + remaining
 
     def remaining(self, share: float) -> float | None:
-        """Return seconds until the whole training is done, `share` of it being done now; None if not yet known."""
+        """Return seconds until the training is done, if `share` of it is done now; None while that is unknown."""
         now = time.monotonic()
+        if self._end is not None:
+            return self._end - now
         if self._first is None:
             self._first = (now, share)
-        began, share_then = self._first
-        if share - share_then <= 0:
-            return None
-        return (now - began) * (1 - share) / (share - share_then)
+        then, share_then = self._first
+        return (now - then) * (1 - share) / (share - share_then) if share > share_then else None
 
 
 def live_parts(progress: Event, estimate: Estimate) -> list[tuple[int, str]]:
     """Return the texts of the live line in their order, each with its rank: the highest is left out first."""
     if isinstance(progress, TrainingProgress):
         remaining = estimate.remaining((progress.epoch - 1 + progress.done / progress.total) / progress.epochs)
-        parts = [
+        return [
             (0, f"epoch {progress.epoch}/{progress.epochs}"),
             (1, f"loss {progress.loss:.4f}"),
             (2, f"accuracy {percent(progress.accuracy)}"),
             (4, f"{progress.rate:.0f} images/s"),
+            *([(3, f"{duration_text(remaining)} left")] if remaining is not None and remaining >= 1 else []),
         ]
-        return [*parts, (3, f"{duration_text(remaining)} left")] if remaining is not None else parts
     if isinstance(progress, Validating):
         return [(0, f"epoch {progress.epoch}/{progress.epochs}, validation"), (1, f"{progress.done}/{progress.total}")]
     return [(0, progress.sentence())]
