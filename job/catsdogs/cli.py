@@ -16,6 +16,7 @@ from catsdogs.config.kinds import Address
 from catsdogs.config.option import Group
 from catsdogs.options import OPTIONS, STORAGE, WORKERS, option, options_of, own_index
 from catsdogs.runtime.errors import BadData, JobError, printable
+from catsdogs.runtime.formatting import count_text
 from catsdogs.runtime.signals import Interruption, erase_live_line
 
 # What is slow to import, events among it, is imported by the functions that need it: --help answers at once.
@@ -207,7 +208,8 @@ def predict(
             click.echo(prediction.line_of(one))
     if unreadable:
         raise BadData(
-            f"{unreadable:,} of {total:,} images could not be read; they are named above, the others are done"
+            f"{unreadable:,} of {count_text(total, 'image')} could not be read; they are named above,"
+            " the others are done"
         )
 
 

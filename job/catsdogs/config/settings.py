@@ -363,9 +363,11 @@ class Settings:
     def _check_addresses(self) -> None:
         if not self.worker_address:
             raise ConfigError(f"--workers {self.workers} needs --worker-address: where the workers reach each other")
-        if len(self.addresses) != self.workers:
+        count = len(self.addresses)
+        if count != self.workers:
+            given = "1 address" if count == 1 else f"{count} addresses"
             raise ConfigError(
-                f"--worker-address {self.worker_address}: {len(self.addresses)} addresses for {self.workers} workers;"
+                f"--worker-address {self.worker_address}: {given} for {self.workers} workers;"
                 " give one for each, or one that contains {index}"
             )
         for address in self.addresses:

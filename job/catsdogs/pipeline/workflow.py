@@ -25,7 +25,7 @@ from catsdogs.results import publish, tables
 from catsdogs.results.artifacts import metrics_of, write_artifacts
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import Tracker
-from catsdogs.runtime import memory
+from catsdogs.runtime import gpu, memory
 from catsdogs.runtime.errors import ConfigError, VolumeError
 from catsdogs.runtime.events import (
     AlreadyPublished,
@@ -54,6 +54,8 @@ VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
 def run(settings: Settings, log: Log, interruption: Interruption) -> None:
     """Does what of the run is not done yet. A published run costs one look at the store."""
+    if settings.require_gpu:
+        gpu.require()
     # Where worker 0 has trained already, nothing but its own part is left to do, and it waits for no other.
     together = not (settings.workers > 1 and settings.worker_index == 0 and _complete(settings))
     with _opened(settings, log, interruption, together) as run:
@@ -78,6 +80,8 @@ def prepare(settings: Settings, log: Log, interruption: Interruption) -> None:
 
 def train(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The second part: from the split to the artifacts on the volume. Raises ConfigError if there is no split."""
+    if settings.require_gpu:
+        gpu.require()
     with _opened(settings, log, interruption) as run:
         if run is not None:
             run.train(run.prepared())
