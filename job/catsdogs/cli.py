@@ -128,7 +128,7 @@ def train(settings: "Settings", log: "Log", interruption: Interruption) -> None:
 
 @part_of_run
 def publish(settings: "Settings", log: "Log", interruption: Interruption) -> None:
-    """Step 3 of run: upload and verify the artifacts, then the manifest."""
+    """Step 3 of run: upload and verify the artifacts."""
     from catsdogs.pipeline import workflow as job
 
     job.publish_trained(settings, log, interruption)

@@ -67,7 +67,7 @@ class Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
-        formatter.write("Options can also be set by environment variables: --run-id is CATSDOGS_RUN_ID.\n")
+        formatter.write_text("Options can also be set by environment variables: --run-id is CATSDOGS_RUN_ID.")
 
 
 class Group(click.Group):
