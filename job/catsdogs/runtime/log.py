@@ -1,4 +1,4 @@
-"""Where events go: lines of text, lines of JSON, or both; a terminal's sink is in `console`."""
+"""The sinks of events: lines of text, lines of JSON, or both. The sink for a terminal is in `console`."""
 
 import contextlib
 import json
@@ -14,19 +14,19 @@ from catsdogs.runtime.events import Event, Failed
 
 class Sink(Protocol):
     interval: float
-    """Seconds between two progress events worth showing here."""
+    """Least number of seconds between two progress events that are shown."""
 
     def show(self, event: Event, worker: int) -> None: ...
 
 
 def text_of(event: Event, worker: int) -> str:
-    """Return the event's sentence, with the worker in front unless it is worker 0."""
+    """Return the event's sentence, prefixed with the worker unless it is worker 0."""
     return f"worker {worker}: {event.sentence()}" if worker else event.sentence()
 
 
 def data_of(event: Event, worker: int) -> dict[str, Any]:
-    """Return time (UTC, ISO 8601), event and the event's fields as JSON has them: what is not a number as null."""
-    # JSON knows no NaN, which the loss of a training that diverges is.
+    """Return time (UTC, ISO 8601), event and the event's fields as JSON has them, NaN and infinity as null."""
+    # The loss of a training that diverges is NaN, which JSON does not have.
     fields = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in event.data().items()
@@ -40,7 +40,7 @@ def _print_json(line: dict[str, Any], stream: TextIO) -> None:
 
 
 class TextLines:
-    """One line of text an event: never a carriage return."""
+    """One line of text per event, without carriage returns."""
 
     interval = 5.0
 
@@ -52,7 +52,7 @@ class TextLines:
 
 
 class JsonLines:
-    """One line of JSON an event, its text among the fields."""
+    """One line of JSON per event; `text` is one of its fields."""
 
     interval = 5.0
 
@@ -67,7 +67,7 @@ class JsonLines:
 
 
 class JsonLinesWithoutText:
-    """The lines of JSON that stand between lines of text: the text is there already, and progress is rarer."""
+    """The lines of JSON between lines of text: without the text, which precedes them, and with less progress."""
 
     interval = 30.0
 
@@ -79,7 +79,7 @@ class JsonLinesWithoutText:
 
 
 class Log:
-    """Reports each event to every sink. A worker other than 0 reports only what is its own, with its number."""
+    """Reports each event to every sink. Workers other than 0 skip the events that are the same for all."""
 
     def __init__(self, sinks: Iterable[Sink], worker: int = 0):
         self._worker = worker
@@ -88,7 +88,7 @@ class Log:
 
     @contextlib.contextmanager
     def recorded_in(self, file: TextIO) -> Iterator[None]:
-        """Within it, also append each event to the file, as JSON lines, and the exception that ends it, if any."""
+        """Within the context, also append each event to the file as JSON lines, and the exception that ends it."""
         sink = JsonLines(file)
         self._last_shown[sink] = time.monotonic()
         try:
@@ -100,7 +100,7 @@ class Log:
             del self._last_shown[sink]
 
     def due(self) -> bool:
-        """Return whether a progress event would be shown now. Saves making one that is not."""
+        """Return whether a progress event would be shown now, so that callers need not make one in vain."""
         now = time.monotonic()
         return any(now - last >= sink.interval for sink, last in self._last_shown.items())
 
