@@ -26,7 +26,7 @@ from catsdogs.results import publish, tables
 from catsdogs.results.artifacts import metrics_of, write_artifacts
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import Tracker
-from catsdogs.runtime import memory
+from catsdogs.runtime import gpu, memory
 from catsdogs.runtime.errors import ConfigError
 from catsdogs.runtime.events import (
     AlreadyPublished,
@@ -55,6 +55,8 @@ VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
 def run(settings: Settings, log: Log, interruption: Interruption) -> None:
     """Do what of the run is not done yet. A published run costs one look at the store."""
+    if settings.require_gpu:
+        gpu.require()
 
     def publish_only(run: "Run") -> None:
         memory.require(memory.TENSORFLOW, "a training")
@@ -76,6 +78,8 @@ def prepare(settings: Settings, log: Log, interruption: Interruption) -> None:
 
 def train(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The second part: from the split to the artifacts on the volume. Raises ConfigError if there is no split."""
+    if settings.require_gpu:
+        gpu.require()
     _do(lambda run: run.train(run.prepared()), settings, log, interruption)
 
 

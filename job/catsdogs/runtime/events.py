@@ -1,6 +1,6 @@
 """What the job reports: one class an event, rendered as a line of text or as JSON.
 
-The text is made from the event's fields, so that the two forms cannot drift apart.
+The text is made from the event's fields, so the two forms always agree.
 """
 
 import string
@@ -35,18 +35,22 @@ _FORMATTER = _EventFormatter()
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Event:
-    """Something that happened. A subclass gives its `name` in JSON, its text as a format string over its fields, and
+    """Something that happened. A subclass has its `name` in JSON, its text as a format string over its fields, and
     its fields."""
 
     name: ClassVar[str]
     template: ClassVar[str]
     progress: ClassVar[bool] = False
-    """May come many times a second, with `done` and `total`; a sink shows one every `interval`."""
+    """Emitted up to many times a second, with `done` and `total`; a sink shows one per `interval`."""
     shared: ClassVar[bool] = False
-    """Is the same for all workers of a run: worker 0 alone reports it."""
+    """The same for all workers of a run: only worker 0 reports it."""
+    warning: ClassVar[bool] = False
+    """Something is wrong that the job can cope with; yellow on a terminal."""
 
-    def __init_subclass__(cls, *, name: str, template: str, progress: bool = False, shared: bool = False) -> None:
-        cls.name, cls.template, cls.progress, cls.shared = name, template, progress, shared
+    def __init_subclass__(
+        cls, *, name: str, template: str, progress: bool = False, shared: bool = False, warning: bool = False
+    ) -> None:
+        cls.name, cls.template, cls.progress, cls.shared, cls.warning = name, template, progress, shared, warning
         dataclass(frozen=True, kw_only=True)(cls)
         EVENTS[name] = cls
 
@@ -55,7 +59,7 @@ class Event:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     def sentence(self) -> str:
-        """Return one line of text. Escapes what is not printable, such as a name in a zip may contain."""
+        """Return one line of text, unprintable characters escaped: names in a zip may contain them."""
         return printable(_FORMATTER.vformat(self.template, (), self.data()))
 
 
@@ -266,7 +270,7 @@ class EpochEnded(
     """Seconds since 1970."""
     learning_rate: float
     remaining: float
-    """Seconds of training left, estimated."""
+    """Estimated seconds until the training is done."""
 
     def sentence(self) -> str:
         left = f", {duration_text(self.remaining)} left" if self.epoch < self.epochs else ""

@@ -1,4 +1,4 @@
-"""Where events go: lines of text, lines of JSON, or both; a terminal's sink is in `console`."""
+"""The sinks of events: lines of text, lines of JSON, or both. The sink for a terminal is in `console`."""
 
 import contextlib
 import json
@@ -14,13 +14,13 @@ from catsdogs.runtime.events import Event, Failed
 
 class Sink(Protocol):
     interval: float
-    """Seconds between two progress events worth showing here."""
+    """Least number of seconds between two progress events that are shown."""
 
     def show(self, event: Event, worker: int) -> None: ...
 
 
 def text_of(event: Event, worker: int) -> str:
-    """Return the event's sentence, with the worker in front unless it is worker 0."""
+    """Return the event's sentence, prefixed with the worker unless it is worker 0."""
     return f"worker {worker}: {event.sentence()}" if worker else event.sentence()
 
 
@@ -82,7 +82,7 @@ class MixedLines(Lines):
 
 
 class Log:
-    """Reports each event to every sink. A worker other than 0 reports only what is its own, with its number."""
+    """Reports each event to every sink. Workers other than 0 skip the events that are the same for all."""
 
     def __init__(self, sinks: Iterable[Sink], worker: int = 0):
         self._worker = worker
@@ -91,7 +91,7 @@ class Log:
 
     @contextlib.contextmanager
     def recorded_in(self, file: TextIO) -> Iterator[None]:
-        """Within it, also append each event to the file, as JSON lines, and the exception that ends it, if any."""
+        """Within the context, also append each event to the file as JSON lines, and the exception that ends it."""
         sink = JsonLines(file)
         self._last_shown[sink] = time.monotonic()
         try:
@@ -103,7 +103,7 @@ class Log:
             del self._last_shown[sink]
 
     def due(self) -> bool:
-        """Return whether a progress event would be shown now. Saves making one that is not."""
+        """Return whether a progress event would be shown now, so that callers need not make one in vain."""
         now = time.monotonic()
         return any(now - last >= sink.interval for sink, last in self._last_shown.items())
 

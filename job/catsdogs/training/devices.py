@@ -12,8 +12,6 @@ from typing import Any
 
 from catsdogs.runtime.errors import ConfigError, Unavailable
 
-PRECISIONS = ("float32", "mixed_bfloat16")
-"""Keras' names. On CPUs of 2026 the first is by far the faster; on a GPU neither was measured yet."""
 _LOADING_GPUS = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
 
 

@@ -136,7 +136,7 @@ def test_what_is_no_image_is_named_and_passed_over(trained: Trained, catsdogs: C
 def test_only_what_is_no_image(trained: Trained, catsdogs: Catsdogs, tmp_path: Path) -> None:
     process = catsdogs("predict", "absent.jpg", f"--model={trained.folder}")
     assert process.returncode == 65
-    assert process.stderr.splitlines()[-1].startswith("catsdogs: 1 of 1 images could not be read")
+    assert process.stderr.splitlines()[-1].startswith("catsdogs: 1 of 1 image could not be read")
 
 
 def model_file(**changes: bytes) -> bytes:

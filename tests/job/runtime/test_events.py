@@ -1,7 +1,6 @@
 import ast
 import io
 import json
-import re
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 
 import catsdogs
 from catsdogs.runtime import events, log
-from catsdogs.runtime.console import Terminal
 from catsdogs.runtime.events import EVENTS, AlreadyTrained, Evaluating, Event
 from catsdogs.runtime.formatting import duration_text, size_text
 from catsdogs.runtime.log import JsonLines, Log, MixedLines, TextLines
@@ -164,28 +162,6 @@ class TestLog:
         assert lines[0]["run_id"] == "within"
         assert (lines[1]["exit_code"], lines[1]["error"]) == (1, "by\nzero")
         assert len(sink.shown) == 3
-
-
-HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-
-
-class Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_takes_its_bar_back_before_it_says_more() -> None:
-    screen = Screen(newline="")
-    terminal = Terminal(screen)
-    for done in (1, 2):
-        terminal.show(Evaluating(done=done, total=2), 0)
-    terminal.show(AlreadyTrained(run_id="r"), 0)
-    bar, text = screen.getvalue().split(Terminal.ERASED)
-    assert bar.count("\r") >= 2
-    assert re.search("evaluating .* 100%", bar.rpartition("\r")[2])
-    assert Terminal.ERASED.endswith(SHOW_CURSOR)
-    assert HIDE_CURSOR not in text
-    assert text.endswith("run r is already trained on this volume\n")
 
 
 @pytest.mark.parametrize(
