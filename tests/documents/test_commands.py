@@ -174,9 +174,10 @@ def test_two_workers(installed: Stranger) -> None:
     check_manifest(files(run))
 
 
-def test_plugin(installed: Stranger) -> None:
+@pytest.mark.parametrize("document", ["README.md", "docs/kubectl.md"])
+def test_plugin(installed: Stranger, document: str) -> None:
     """Where there is no cluster it says so. On a cluster its commands are typed by tests/cluster."""
-    install, follow = block("README.md", "pip install ./k8s").splitlines()
+    install, follow = block(document, "pip install ./k8s").splitlines()
     installed.types(install)
     plugin = follow.replace("kubectl catsdogs", "kubectl-catsdogs", 1)
     process = subprocess.run(
@@ -185,3 +186,8 @@ def test_plugin(installed: Stranger) -> None:
     assert process.returncode == 78, process.stderr
     assert process.stderr.startswith("kubectl catsdogs: ")
     assert "Traceback" not in process.stderr
+
+
+def test_completion(installed: Stranger) -> None:
+    text = block("docs/kubectl.md", 'eval "$(_KUBECTL_CATSDOGS_COMPLETE=')
+    assert "kubectl-catsdogs" in installed.types(f"{text}complete -p kubectl-catsdogs\n")
