@@ -9,7 +9,7 @@ from typing import Any
 
 from catsdogs.config import extras
 from catsdogs.config.recipes import RECIPES, Recipe
-from catsdogs.data.split import Counts
+from catsdogs.data.assignment import Counts
 from catsdogs.runtime.errors import ConfigError
 
 
