@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, WITH_BYTECODE, Failed, Row, Sample, in_child, interleaved, wall
 from catsdogs.config.recipes import RECIPES
+from catsdogs.data.assignment import shards
 from catsdogs.data.loader import DataLoader
-from catsdogs.data.split import shards
 
 BATCHES = (20, 128)
 """The recipe's own, and one over which what a step costs beside its images is spread."""

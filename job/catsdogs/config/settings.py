@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import click
 
@@ -13,10 +13,8 @@ from catsdogs.config import extras
 from catsdogs.config.kinds import COUNT, Address, Duration, Formats, RunId
 from catsdogs.config.option import Group, Option
 from catsdogs.config.recipes import RECIPES, Recipe
+from catsdogs.data.assignment import Counts
 from catsdogs.runtime.errors import ConfigError
-
-if TYPE_CHECKING:
-    from catsdogs.data.split import Counts
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 """Keras' names. On CPUs without bfloat16 arithmetic the first is by far the faster."""
@@ -303,9 +301,7 @@ class Settings:
         return RECIPES[self.recipe_name]
 
     @property
-    def counts(self) -> "Counts":
-        from catsdogs.data.split import Counts  # with numpy and Pillow, which `--help` does not need
-
+    def counts(self) -> Counts:
         return Counts(self.train_per_class, self.validation_per_class, self.test_per_class)
 
     @property

@@ -5,8 +5,9 @@ from typing import Any, TypedDict, final
 from catsdogs.config.extras import FORMATS
 from catsdogs.config.settings import Settings
 from catsdogs.data.archive import Archive, open_archive
+from catsdogs.data.assignment import assign
 from catsdogs.data.labels import CLASSES, SPLITS
-from catsdogs.data.split import MARKER, assign, split_id
+from catsdogs.data.split import MARKER, split_id
 from catsdogs.data.zip_reader import ranges
 from catsdogs.results import publish
 from catsdogs.runtime.formatting import count_text, size_text

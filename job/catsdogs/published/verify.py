@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from catsdogs.data.archive import Archive, open_archive, unpack
+from catsdogs.data.assignment import path_of
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.data.labels import CLASSES
 from catsdogs.data.loader import DataLoader
-from catsdogs.data.split import MARKER, path_of
+from catsdogs.data.split import MARKER
 from catsdogs.data.zip_reader import Broken, Member, fetch
 from catsdogs.results import publish
 from catsdogs.results.metrics import wilson_interval

@@ -54,7 +54,7 @@ def write_artifacts(
         run=about,
         metrics=metrics,
         history=history,
-        quarantined=prepared.quarantined,
+        quarantined=prepared.excluded,
         predictions=predictions,
         directory=prepared.directory,
     )

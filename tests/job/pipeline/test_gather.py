@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs.data.split import Counts, Record, Split
+from catsdogs.data.archive import Identity
+from catsdogs.data.assignment import Counts
+from catsdogs.data.split import Record, Split
 from catsdogs.pipeline import gather
 from catsdogs.runtime.errors import Interrupted
 from catsdogs.runtime.signals import Interruption
@@ -17,6 +19,7 @@ from catsdogs.workers.group import WorkerGroup
 from catsdogs.workers.transport import Connection
 
 IMAGES = [f"test/{label}s/{label}.{number}.jpg" for label in ("cat", "dog") for number in range(2)]
+IDENTITY: Identity = {"uri": "a.zip", "size": 0, "etag": "", "directory_sha256": ""}
 OWNERS = {image: index % 2 for index, image in enumerate(IMAGES)}
 
 
@@ -47,7 +50,7 @@ def split_of(worker: int, directory: Path) -> Split:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content(image))
     records = [Record(image, image, 1, hashlib.sha256(content(image)).hexdigest()) for image in IMAGES]
-    return Split(directory, Counts(0, 0, 2), {}, records, [], OWNERS)
+    return Split(directory, Counts(0, 0, 2), IDENTITY, records, [], OWNERS)
 
 
 def predictions(worker: int) -> list[Prediction]:

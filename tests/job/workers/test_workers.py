@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from catsdogs.config.settings import Settings
-from catsdogs.data import split
+from catsdogs.data import assignment
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.loader import DataLoader
 from catsdogs.pipeline.session import peers_of
@@ -275,7 +275,7 @@ def test_addresses_of_a_template(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_shards_are_equal_in_size(workers: int) -> None:
     paths = [f"{name}/{label}s/{label}.{n}.jpg" for label in CLASSES for name in SPLITS for n in range(11)]
-    owners = split.shards(paths, workers)
+    owners = assignment.shards(paths, workers)
     for name in SPLITS:
         sizes = [
             sum(owner == worker for path, owner in owners.items() if path.startswith(name)) for worker in range(workers)
