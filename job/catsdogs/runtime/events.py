@@ -121,12 +121,12 @@ class Unpacking(Event, name="unpacking", template="unpacking {member}: {done!b} 
     total: int
 
 
-class UnpackingAgain(Event, name="unpacking-again", template="unpacking {member} again: {reason}"):
+class UnpackingAgain(Event, name="unpacking-again", template="unpacking {member} again: {reason}", warning=True):
     member: str
     reason: str
 
 
-class UnpackedDamaged(Event, name="unpacked-damaged", template="{path} is damaged and is unpacked again"):
+class UnpackedDamaged(Event, name="unpacked-damaged", template="{path} is damaged and is unpacked again", warning=True):
     path: str
 
 
@@ -150,6 +150,7 @@ class SplitDamaged(
     Event,
     name="split-damaged",
     template="split {directory}: {count:#file} missing or damaged, fetched again, first {first}",
+    warning=True,
 ):
     directory: str
     count: int
@@ -161,7 +162,7 @@ class Fetching(Event, name="fetching", template="fetching images: {done:,} of {t
     total: int
 
 
-class ImageExcluded(Event, name="quarantined", template="left out {member}: {reason}"):
+class ImageExcluded(Event, name="quarantined", template="left out {member}: {reason}", warning=True):
     member: str
     reason: str
 
@@ -214,7 +215,10 @@ class Resumed(
 
 
 class CheckpointDamaged(
-    Event, name="checkpoint-damaged", template="checkpoint {checkpoint} is damaged ({reason}) and is passed over"
+    Event,
+    name="checkpoint-damaged",
+    template="checkpoint {checkpoint} is damaged ({reason}) and is passed over",
+    warning=True,
 ):
     checkpoint: str
     reason: str
@@ -338,6 +342,7 @@ class Untracked(
     Event,
     name="untracked",
     template="MLflow at {uri} does not take the run ({reason}); the run goes on, and is logged once it does",
+    warning=True,
 ):
     uri: str
     reason: str
@@ -365,7 +370,7 @@ class Published(
     size: int
 
 
-class StorageWaiting(Event, name="waiting", template="waiting for storage, {left!t} at most: {reason}"):
+class StorageWaiting(Event, name="waiting", template="waiting for storage, {left!t} at most: {reason}", warning=True):
     reason: str
     left: float
 
@@ -378,7 +383,7 @@ class ArtifactVerified(Event, name="artifact", template="{name}: {size!b}, as th
         return {"name": self.artifact, "size": self.size}
 
 
-class ArtifactDiffers(Event, name="artifact-differs", template="differs: {reason}"):
+class ArtifactDiffers(Event, name="artifact-differs", template="differs: {reason}", warning=True):
     reason: str
 
 

@@ -107,7 +107,10 @@ def test_lines_above_the_live_line_stay_whole(width: int, tmp_path: Path) -> Non
 
 
 def test_colours_are_left_out_on_demand(tmp_path: Path) -> None:
-    assert COLOUR.search(events_on(80, tmp_path))
+    coloured = events_on(80, tmp_path)
+    assert "\x1b[33mleft out cat.1.jpg" in coloured, "what is wrong is yellow"
+    assert "\x1b[33mrun" not in coloured
+    assert "\x1b[31mcatsdogs:" in coloured
     assert not COLOUR.search(events_on(80, tmp_path, NO_COLOR="1"))
 
 
