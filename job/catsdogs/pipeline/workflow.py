@@ -224,6 +224,10 @@ class Run:
         self.interruption.check()
         memory.require(memory.TENSORFLOW, "a training")
         settings = self.settings
+        devices.load()
+        # TensorFlow's workers wait for each other while no thread of Python runs, and thus without heartbeats: none may
+        # begin before all can.
+        self.group.gather(b"")
         started = devices.start(
             settings.require_gpu, self.group.worker, settings.addresses, settings.precision, settings.xla
         )

@@ -33,6 +33,14 @@ class Devices:
         return int(self.strategy.num_replicas_in_sync)
 
 
+def load() -> None:
+    """Import TensorFlow, which takes seconds, and start nothing of it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with without_stderr():
+        import tensorflow  # noqa: F401
+
+
 def start(
     require_gpu: bool, worker: int = 0, addresses: Sequence[str] = (), dtype: str = "float32", xla: bool = False
 ) -> Devices:
@@ -41,8 +49,7 @@ def start(
     With the addresses of several workers it waits for the other ones. Raises Unavailable if a GPU is required and
     TensorFlow can use none, ConfigError if XLA is to compile steps over several devices, which it cannot.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    load()
     with without_stderr():
         import tensorflow as tf
 
