@@ -37,7 +37,7 @@ answers = {
     name: model(images, training=False).numpy()[:, 0].tolist()
     for name, model, images in (
         ("of images", learner.model, pair), ("of mirror images", learner.model, pair[:, :, ::-1]),
-        ("learning", learner.learning, pair), ("learning mirrored", learner.learning, pair[:, :, ::-1]),
+        ("learning", learner.training_model, pair), ("learning mirrored", learner.training_model, pair[:, :, ::-1]),
     )
 }
 state = learner.state()
