@@ -149,26 +149,69 @@ def test_killed_while_it_exports(arguments: tuple[str, ...], catsdogs: Catsdogs,
     assert catsdogs("verify", tmp_path / "runs/exported").returncode == 0
 
 
+NAN = """
+import sys
+from pathlib import Path
+from catsdogs.training import devices
+devices.start(require_gpu=False)
+import numpy as np
+from keras import Input, Sequential, layers
+from PIL import Image
+from catsdogs.data.loader import DataLoader
+from catsdogs.runtime.errors import ConfigError
+from catsdogs.runtime.signals import Interruption
+from catsdogs.training import export
+scratch = Path(sys.argv[1])
+for name, grey in (("cats/cat.0.jpg", 0), ("dogs/dog.0.jpg", 255), ("dogs/dog.1.jpg", 0)):
+    (scratch / name).parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((8, 8, 3), grey, np.uint8)).save(scratch / name)
+test = DataLoader.of(sorted(scratch.rglob("*.jpg")), batch_size=1, image_size=8, seed=0, shuffled=False,
+                     scratch=scratch, most_bytes=0)
+
+def model(scale):
+    # White, scaled twice, is infinite for a large scale, and infinity times 0 is nan; everything else gives 0.5.
+    return Sequential([Input((8, 8, 3)), layers.GlobalAveragePooling2D(), layers.Rescaling(scale),
+                       layers.Rescaling(scale), layers.Dense(1, "sigmoid", kernel_initializer="zeros")])
+
+for scale in (1.0, 3e38):
+    export._write_savedmodel(model(scale), scratch / "model.savedmodel.zip")
+    try:
+        print(export.compare(model(1.0), {"savedmodel": scratch / "model.savedmodel.zip"}, test, Interruption()))
+    except ConfigError as error:
+        print(error)
+"""
+
+
+def test_a_probability_that_is_not_a_number_is_a_difference(tmp_path: Path) -> None:
+    """Even for one image of several, between others that are predicted as they should be."""
+    process = subprocess.run([sys.executable, "-c", NAN, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+    same, other = process.stdout.splitlines()
+    assert same == "{'savedmodel': 0.0}"
+    assert other.startswith("--export savedmodel: its probabilities differ from model.keras's by up to nan, more than")
+
+
 COMPARE = """
 import sys
 from pathlib import Path
 from catsdogs.training import devices
 devices.start(require_gpu=False)
+from catsdogs.config.extras import FORMATS
 from catsdogs.training import export, evaluation
-from catsdogs.data.loader import Generator
+from catsdogs.data.loader import DataLoader
 from catsdogs.runtime.errors import ConfigError
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 scratch, images = Path(sys.argv[1]), sorted(Path(sys.argv[2]).rglob("*.jpg"))
 model, other = (evaluation.load(Path(path), path) for path in sys.argv[3:5])
-test = Generator.of(
+test = DataLoader.of(
     images, batch_size=5, image_size=64, seed=0, shuffled=False, scratch=scratch, most_bytes=0
 )
 other.save(scratch / "model.keras")
-conversion.export(scratch / "model.keras", ["savedmodel", "onnx", "tflite"], test, Log([]), Interruption())
-for name, artifact in conversion.FORMATS.items():
+export.export(scratch / "model.keras", ["savedmodel", "onnx", "tflite"], test, Log([]), Interruption())
+for name, artifact in FORMATS.items():
     try:
-        conversion.compare(model, {name: scratch / artifact}, test, Interruption())
+        export.compare(model, {name: scratch / artifact}, test, Interruption())
     except ConfigError as error:
         print(error)
 """

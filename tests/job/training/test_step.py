@@ -25,6 +25,29 @@ found = devices.start(require_gpu=False, dtype=sys.argv[3], xla=sys.argv[4] == "
 learner = Learner(RECIPES[sys.argv[2]], 46, 1e-3, 3, found, 8)
 random = np.random.default_rng(1)
 totals, told = tf.zeros(3, tf.float64), []
+
+
+
+def losses():
+    "What the first steps count, and the sums of binary cross-entropy in float64."
+    batch = Batch(np.random.default_rng(2).random((6, 46, 46, 3), np.float32), np.float32([0, 1, 1, 0, 1, 0]))
+
+    def cross_entropy(model, training, smoothing):
+        dog = model(batch.images, training=training).numpy()[:, 0].astype(float)
+        label = batch.labels * (1 - smoothing) + smoothing / 2
+        return -(label * np.log(dog) + (1 - label) * np.log(1 - dog)).sum()
+
+    nothing = tf.zeros(3, tf.float64)
+    counted = {"test": learner.test_step(batch, nothing).numpy()[0]}
+    # A model that is trained changes its moving statistics.
+    sums = {f"{name}, smoothing {smoothing}": cross_entropy(model, name == "train", smoothing)
+            for name, model in (("test", learner.model), ("train", learner.training_model)) for smoothing in (0, 0.1)}
+    return {**counted, "train": learner.train_step(batch, nothing).numpy()[0], **sums}
+
+
+untrained = learner.state()
+first_losses = losses() if sys.argv[1:3] == ["1", "compact"] else {}
+learner.restore(untrained)
 for size in (6, 6, 5, 1):
     batch = Batch(random.random((size, 46, 46, 3), np.float32), random.integers(0, 2, size).astype(np.float32))
     totals = learner.train_step(batch, totals)
@@ -43,10 +66,15 @@ answers = {
 state = learner.state()
 learner.train_step(batch, totals)
 learner.restore(state)
+try:
+    learner.restore([array * 0 for array in state], learner.kinds()[::-1])
+except ValueError as error:
+    refused = str(error)
 parts = {"told": told, "tested": tested, "weights": weights, "restored": sums(learner.weights()),
          "parameters": learner.model.count_params(), "inputs": learner.model.input_shape,
          "computed in": learner.model.layers[0].compute_dtype, "answers in": str(learner.model.outputs[0].dtype),
-         "state in": sorted({str(array.dtype) for array in learner.weights()}), **answers}
+         "state in": sorted({str(array.dtype) for array in learner.weights()}), "losses": first_losses,
+         "refused": refused, **answers}
 print(json.dumps({"replicas": found.replicas, **parts}))
 """
 
@@ -66,6 +94,7 @@ def learned(devices: int, recipe: str, precision: str = "float32", xla: str = ""
     assert told["replicas"] == devices
     assert [counted[2] for counted in told["told"]] == [6, 12, 17, 18]
     assert told["restored"] == told["weights"]
+    assert told["refused"] == "kernel was 'velocity'", "same shapes in another order"
     return told
 
 
@@ -99,7 +128,16 @@ def test_other_arithmetic_learns_nearly_the_same(precision: str, xla: str, near:
     assert (other["answers in"], other["state in"]) == ("float32", ["float32"])
 
 
+def test_labels_are_smoothed_in_training_only() -> None:
+    """So that validation losses compare between recipes with and without smoothing."""
+    losses = learned(1, "compact")["losses"]
+    assert losses["train"] == pytest.approx(losses["train, smoothing 0.1"], rel=1e-4)
+    assert losses["test"] == pytest.approx(losses["test, smoothing 0"], rel=1e-4)
+    for step in ("train", "test"):
+        assert losses[f"{step}, smoothing 0"] != pytest.approx(losses[f"{step}, smoothing 0.1"], rel=1e-3)
+
+
 def test_xla_is_for_one_device() -> None:
     command = [sys.executable, "-c", SCRIPT, "2", "baseline", "float32", "xla"]
     process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
-    assert "ConfigError: --xla: 2 devices are here" in process.stderr
+    assert "ConfigError: --xla supports one device, and there are 2" in process.stderr
