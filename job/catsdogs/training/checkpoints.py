@@ -3,7 +3,8 @@
 A checkpoint is a `.npz` file. Its members:
 
 - `format`: the number of its format; missing in format 0.
-- `about`: JSON. The versions of the code and of Keras that wrote it, and what each variable is; missing in format 0.
+- `versions`: JSON, the versions of the code and of Keras that wrote it; missing in format 0.
+- `kinds`: JSON, what each variable is, such as "kernel" or "velocity"; missing in format 0.
 - `progress`: JSON, the fields of Progress.
 - `variables`: the number of variables of the model (states of random generators included) and of the optimizer, and
   `variables/0` to `variables/N`, their values.
@@ -36,6 +37,7 @@ from catsdogs.storage import volume
 from catsdogs.storage.document import check_format
 from catsdogs.storage.store import Store
 from catsdogs.workers.group import SINGLE, WorkerGroup
+from catsdogs.workers.schema import parse
 
 FORMAT = 1
 KEPT = 2
@@ -102,7 +104,8 @@ class Checkpoints:
             return path
         arrays = {
             "format": np.array(FORMAT),
-            "about": _json({"versions": checkpoint.versions, "kinds": checkpoint.kinds}),
+            "versions": _json(checkpoint.versions),
+            "kinds": _json(checkpoint.kinds),
             "progress": _json(asdict(progress)),
             **_numbered("variables", checkpoint.variables),
             **_numbered("best", checkpoint.best_weights),
@@ -200,7 +203,7 @@ def _outdated(names: Iterable[str], newest: str) -> list[str]:
     return [name for name in existing if name not in kept]
 
 
-def _json(document: Mapping[str, object]) -> NDArray[np.uint8]:
+def _json(document: Mapping[str, object] | list[str]) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(document).encode(), np.uint8)
 
 
@@ -225,10 +228,34 @@ def _load(opened: IO[bytes], where: str) -> Checkpoint:
         arrays = {name: file[name] for name in file.files}
     form = int(arrays["format"]) if "format" in arrays else 0
     check_format(form, FORMAT, where)
-    about = json.loads(arrays["about"].tobytes()) if form else {"versions": {}, "kinds": []}
-    progress = Progress(**json.loads(arrays["progress"].tobytes()))
 
     def numbered(kind: str) -> Arrays:
         return [arrays[f"{kind}/{index}"] for index in range(int(arrays[kind]))]
 
-    return Checkpoint(progress, numbered("variables"), numbered("best"), about["kinds"], about["versions"])
+    return Checkpoint(
+        progress=_progress(arrays["progress"].tobytes()),
+        variables=numbered("variables"),
+        best_weights=numbered("best"),
+        kinds=parse(arrays["kinds"].tobytes(), list[str]) if form else [],
+        versions=parse(arrays["versions"].tobytes(), dict[str, str]) if form else {},
+    )
+
+
+def _progress(document: bytes) -> Progress:
+    """Raises TypeError or ValueError unless it is what `save` may have written: others can write to the volume too."""
+    progress = Progress(**json.loads(document))
+    numbers: list[object] = [progress.seconds, *progress.totals]
+    for row in progress.history:
+        if not isinstance(row, dict) or not HistoryRow.__required_keys__ <= row.keys():
+            raise ValueError("a row of the history is incomplete")
+        numbers += row.values()
+    counts = [progress.epoch, progress.step]
+    if progress.best_epoch is not None:
+        counts.append(progress.best_epoch)
+    if not all(type(count) is int for count in counts) or not all(type(number) in (int, float) for number in numbers):
+        raise ValueError("the progress has something else in place of a number")
+    if len(progress.totals) != 3 or len(progress.history) != progress.epoch or progress.step < 0:
+        raise ValueError("the progress contradicts itself")
+    if progress.best_epoch is not None and not 0 <= progress.best_epoch < progress.epoch:
+        raise ValueError("the best epoch is not in the history")
+    return progress

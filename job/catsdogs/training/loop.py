@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -78,17 +79,7 @@ class Training:
         if found is None:
             return
         path, checkpoint = found
-        try:
-            self.learner.restore(checkpoint.variables, checkpoint.kinds)
-            if checkpoint.best_weights:
-                check_shapes(self.learner.model.weights, checkpoint.best_weights)
-        except ValueError as error:
-            # Another version of Keras whose model and optimizer have the same variables in the same order does no harm.
-            raise ConfigError(
-                f"{path}: has {error}; written with {_versions_text(checkpoint.versions)}, and this is"
-                f" {_versions_text(current_versions())}; use those versions, or choose another --run-id"
-            ) from None
-        self.progress, self.best_weights = checkpoint.progress, checkpoint.best_weights
+        self._restore(checkpoint, path)
         self.log.emit(
             Resumed(
                 epoch=min(self.progress.epoch + 1, self.epochs),
@@ -98,6 +89,22 @@ class Training:
                 checkpoint=str(path),
             )
         )
+
+    def _restore(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Raises ConfigError if the model or the optimizer of this version has other variables.
+
+        That another version of the code or of Keras wrote them does no harm by itself, so only the variables count.
+        """
+        try:
+            self.learner.restore(checkpoint.variables, checkpoint.kinds)
+            if checkpoint.best_weights:
+                check_shapes(self.learner.model.weights, checkpoint.best_weights)
+        except ValueError as error:
+            raise ConfigError(
+                f"{path}: has {error}; written with {_versions_text(checkpoint.versions)}, and this is"
+                f" {_versions_text(current_versions())}; use those versions, or choose another --run-id"
+            ) from None
+        self.progress, self.best_weights = checkpoint.progress, checkpoint.best_weights
 
     def _save(self) -> None:
         learner = self.learner
@@ -128,18 +135,21 @@ class Training:
                 self._save()
                 saved = time.monotonic()
             if self.log.due():
-                loss, accuracy = _means(totals.numpy())
-                self.log.emit(
-                    TrainingProgress(
-                        epoch=progress.epoch + 1,
-                        epochs=self.epochs,
-                        done=progress.step,
-                        total=steps,
-                        loss=loss,
-                        accuracy=accuracy,
-                        rate=float(totals[2]) / (now - began),
-                    )
-                )
+                self._report_progress(totals.numpy(), now - began)
+
+    def _report_progress(self, totals: NDArray[np.float64], seconds: float) -> None:
+        loss, accuracy = _means(totals)
+        self.log.emit(
+            TrainingProgress(
+                epoch=self.progress.epoch + 1,
+                epochs=self.epochs,
+                done=self.progress.step,
+                total=len(self.training),
+                loss=loss,
+                accuracy=accuracy,
+                rate=float(totals[2]) / seconds,
+            )
+        )
 
     def _any_worker(self, *flags: bool) -> list[bool]:
         """Return for each flag whether any worker has set it, once all have completed this step."""

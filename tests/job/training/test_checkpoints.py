@@ -2,6 +2,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,15 +20,17 @@ RANDOM = np.random.default_rng(7)
 KERNEL = RANDOM.normal(size=(40, 30)).astype(np.float32)
 
 
+HISTORY: History = [
+    {
+        "epoch": number + 1, "loss": 0.7 / (number + 1), "accuracy": 0.5,
+        "val_loss": 0.1 * number, "val_accuracy": 0.6, "seconds": 1.5,
+    }
+    for number in range(12)
+]  # fmt: skip
+
+
 def checkpoint(epoch: int, step: int) -> Checkpoint:
-    history: History = [
-        {
-            "epoch": number + 1, "loss": 0.7 / (number + 1), "accuracy": 0.5,
-            "val_loss": 0.1 * number, "val_accuracy": 0.6, "seconds": 1.5,
-        }
-        for number in range(epoch)
-    ]  # fmt: skip
-    progress = Progress(epoch, step, [12.5, 3.0, 4.0], 1.25, history, best_epoch=0 if epoch else None)
+    progress = Progress(epoch, step, [12.5, 3.0, 4.0], 1.25, HISTORY[:epoch], best_epoch=0 if epoch else None)
     variables: Arrays = [
         KERNEL,
         np.array([np.nan, np.inf, -0.0, 1e-45], np.float32),
@@ -141,13 +144,20 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "variable missing": without("variables/4.npy"),
     "best weights missing": without("best/0.npy"),
     "progress missing": without("progress.npy"),
-    "versions missing": without("about.npy"),
+    "versions missing": without("versions.npy"),
+    "kinds missing": without("kinds.npy"),
     "format is no number": with_format("one"),
     "format below 0": with_format(-1),
     "two formats": with_format([1, 1]),
     "all variables missing": without("variables.npy"),
     "progress of another version": with_progress({"epoch": 2, "steps": 0}),
     "no progress": with_progress([]),
+    "a count that is text": with_progress(asdict(Progress()) | {"step": "1"}),
+    "a history of text": with_progress(asdict(Progress(epoch=1)) | {"history": ["loss"]}),
+    "a row without losses": with_progress(asdict(Progress(epoch=1)) | {"history": [{"epoch": 1}]}),
+    "a row of text": with_progress(asdict(Progress(epoch=1)) | {"history": [{**HISTORY[0], "loss": "low"}]}),
+    "fewer rows than epochs": with_progress(asdict(Progress(epoch=2, history=HISTORY[:1]))),
+    "a best epoch to come": with_progress(asdict(Progress(epoch=1, history=HISTORY[:1], best_epoch=1))),
 }
 
 
@@ -163,7 +173,7 @@ def test_one_of_a_newer_format_is_not_guessed_at(checkpoints: Checkpoints) -> No
 def test_one_without_a_format_is_read(checkpoints: Checkpoints, reports: Reports) -> None:
     """As older versions wrote them."""
     newest = checkpoints.save(checkpoint(2, 0))
-    newest.write_bytes(without("format.npy")(without("about.npy")(newest.read_bytes())))
+    newest.write_bytes(without("format.npy")(without("versions.npy")(without("kinds.npy")(newest.read_bytes()))))
     found = checkpoints.newest()
     assert found is not None
     assert found[1].progress == checkpoint(2, 0).progress
@@ -174,8 +184,8 @@ def test_one_without_a_format_is_read(checkpoints: Checkpoints, reports: Reports
 def test_it_names_the_versions_that_wrote_it(checkpoints: Checkpoints) -> None:
     path = checkpoints.save(checkpoint(0, 1))
     with np.load(path) as file:
-        about = json.loads(file["about"].tobytes())
-    assert about["versions"] == {"catsdogs-train": version("catsdogs-train"), "keras": version("keras")}
+        versions = json.loads(file["versions"].tobytes())
+    assert versions == {"catsdogs-train": version("catsdogs-train"), "keras": version("keras")}
 
 
 @pytest.mark.parametrize("damage", [pytest.param(damage, id=name) for name, damage in DAMAGES.items()])
