@@ -1,4 +1,4 @@
-"""The recipes: their sizes, their schedules, and that each trains, is interrupted and goes on by the real command."""
+"""The recipes: their sizes, their schedules, and an interrupted run of each by the real command."""
 
 import signal
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.published import rows, weights
     [("baseline", 3_453_121), ("augmented", 3_453_121), ("xception", 721_857), ("compact", 1_212_385)],
 )
 def test_parameters(name: str, parameters: int) -> None:
-    """Those that the books print; ours as docs/recipes.md says."""
+    """As the books print them, and docs/recipes.md for `compact`."""
     recipe = RECIPES[name]
     model = recipe.model(recipe.image_size, 0)
     assert model.count_params() == parameters
@@ -50,7 +50,7 @@ def test_the_schedule_ends_with_the_last_step() -> None:
 
 
 def test_only_kernels_decay() -> None:
-    """The step itself is nothing, for there is no gradient."""
+    """The gradients are 0, so nothing else changes the weights."""
     optimizer, model = convnets.muon(0.1, 16), convnets.compact(32, 0)
     optimizer.build(model.trainable_variables)
     optimizer.iterations.assign(1)

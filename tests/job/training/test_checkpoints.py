@@ -253,7 +253,7 @@ class TestMirror:
         return store
 
     def with_mirror(self, store: Folder, directory: Path, *saved: tuple[int, int]) -> Checkpoints:
-        """Once all that was saved is in the store, if it gets there."""
+        """Return the checkpoints once the uploads of all that were saved have ended."""
         checkpoints = Checkpoints(directory, Log([]), Mirror(store))
         for epoch, step in saved:
             checkpoints.save(checkpoint(epoch, step))
