@@ -103,7 +103,7 @@ def work(worker: int, listed: list[str], core: int, batch_size: int, directory: 
         batches, totals = generator.batches(), tf.zeros(3, tf.float64)
         for step in range(1 + len(generator)):
             totals = learner.train_step(next(batches), totals)
-            learner.agreed(False, False)
+            learner.any_worker(False, False)
             if step == 0:  # builds the graph, and waits for the other worker to have built its own
                 totals.numpy()
                 began, used = time.monotonic(), time.process_time()

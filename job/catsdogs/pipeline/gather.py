@@ -22,7 +22,7 @@ def of_all(predictions: list[Prediction], prepared: Split, group: WorkerGroup) -
     by_image = {prediction.image: prediction for part in gathered for prediction in part}
     images = [path.relative_to(prepared.directory).as_posix() for path in prepared.paths("test")]
     everything = [by_image[image] for image in images if image in by_image]
-    classes = {label for prediction in everything for label in (prediction.truth, prediction.verdict)}
+    classes = {label for prediction in everything for label in (prediction.label, prediction.predicted)}
     if len(everything) < len(images) or not classes <= set(CLASSES):
         raise Interrupted("the workers' predictions are not those of the test images; run the same command again")
     digests = {record.path: record.sha256 for record in prepared.images}

@@ -42,7 +42,7 @@ from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from catsdogs.storage.store import open_store
 from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
-from catsdogs.training.predictions import figures_of
+from catsdogs.training.predictions import prediction_metrics
 
 if TYPE_CHECKING:
     from catsdogs.training.devices import Devices
@@ -328,8 +328,15 @@ class Run:
         predictions = gather.of_all(predictions, prepared, self.group)
         if self.group.worker:
             return {}
-        figures = figures_of(predictions)
-        self.log.emit(Evaluated(**{name: figures[name] for name in ("accuracy", "images", "correct", "loss")}))
+        figures = prediction_metrics(predictions)
+        self.log.emit(
+            Evaluated(
+                accuracy=figures["accuracy"],
+                images=figures["images"],
+                correct=figures["correct"],
+                loss=figures["loss"],
+            )
+        )
         with volume.failures(self.settings.run_directory), (self.settings.run_directory / publish.LOG).open() as log:
             metrics = metrics_of(progress, figures, tables.earlier(log), time.monotonic() - began)
         directory = self.settings.artifacts

@@ -23,7 +23,7 @@ from catsdogs.runtime.formatting import percent
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from catsdogs.storage.store import StorageOptions, open_store, read
-from catsdogs.training.predictions import verdict_of
+from catsdogs.training.predictions import predicted_label
 
 BATCH_SIZE = 32
 AHEAD = 3
@@ -84,7 +84,9 @@ def predict(
 
         loaded = evaluation.load(file, uri)
     probabilities_of = evaluation.probability_of(loaded)
-    for names, decoded in _batches(images, loaded.input_shape[1]):
+    image_size = loaded.input_shape[1]
+    assert image_size is not None, "evaluation.load checks it"
+    for names, decoded in _batches(images, image_size):
         interruption.check()
         good = [picture for picture in decoded if not isinstance(picture, str)]
         probabilities = iter(probabilities_of(as_input(np.stack(good))) if good else [])
@@ -93,7 +95,7 @@ def predict(
                 yield Unreadable(name, picture)
             else:
                 dog = next(probabilities)
-                yield Verdict(name, verdict_of(dog), dog)
+                yield Verdict(name, predicted_label(dog), dog)
 
 
 def _model(address: str, storage_options: StorageOptions) -> tuple[str, bytes]:

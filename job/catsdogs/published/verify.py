@@ -26,7 +26,7 @@ from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from catsdogs.storage.store import StorageOptions, Store, open_store
-from catsdogs.training.predictions import Prediction, figures_of
+from catsdogs.training.predictions import Prediction, prediction_metrics
 
 COUNTS = ("images", "correct", "accuracy", "confusion")
 """What a run claims of its test images that must come out exactly; the loss differs with the processor."""
@@ -102,7 +102,7 @@ def verify_accuracy(
             return evaluation.predict(model, images, workspace, log, interruption)
 
         predictions = predictions_on(paths)
-        figures = figures_of(predictions)
+        figures = prediction_metrics(predictions)
         difference = _compare(run.uri(""), claim, predictions, figures, device)
         log.emit(
             Reproduced(
@@ -115,7 +115,7 @@ def verify_accuracy(
         )
         if more:
             sound = _fetch_further(found, more, workspace, interruption)
-            figures = figures_of(predictions_on(sound))
+            figures = prediction_metrics(predictions_on(sound))
             low, high = wilson_interval(figures["correct"], figures["images"])
             log.emit(HeldOutEvaluated(**figures, low=low, high=high, broken=len(more) - len(sound)))
 
@@ -246,7 +246,7 @@ def _compare(
 ) -> float:
     """The largest difference between a probability and the one that the run claims. Raises BadData if a count or a
     verdict is another."""
-    now = {one.image: (one.verdict, one.probability) for one in predictions}
+    now = {one.image: (one.predicted, one.probability) for one in predictions}
     if now.keys() != claim.predictions.keys():
         raise BadData(f"{uri}: {publish.PREDICTIONS} is not about the test images of {MARKER}; train it anew")
     pairs = [(now[image], claim.predictions[image]) for image in now]

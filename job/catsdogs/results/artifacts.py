@@ -18,7 +18,7 @@ from catsdogs.training.predictions import Prediction
 def metrics_of(
     progress: Progress, test: Mapping[str, Any], earlier: Mapping[str, float], evaluation_seconds: float
 ) -> dict[str, Any]:
-    """metrics.json. `test` is what `predictions.figures_of` gives, `earlier` what `report.earlier` does."""
+    """metrics.json. `test` is what `predictions.prediction_metrics` gives, `earlier` what `report.earlier` does."""
     best, history = progress.best, progress.history
     assert best is not None
     return {

@@ -90,13 +90,13 @@ def report_html(
 
 def worst_mistakes(predictions: Iterable[Prediction]) -> list[Prediction]:
     """At most MAX_MISTAKES wrong verdicts, those that the model was surest of first."""
-    wrong = [one for one in predictions if one.verdict != one.truth and isfinite(one.probability)]
+    wrong = [one for one in predictions if one.predicted != one.label and isfinite(one.probability)]
     return sorted(wrong, key=lambda one: (-abs(one.probability - 0.5), one.image))[:MAX_MISTAKES]
 
 
 def _probabilities(predictions: Iterable[Prediction]) -> dict[str, str]:
     """ROC curve and calibration, as far as the model gave numbers."""
-    outcomes = [(one.truth == "dog", one.probability) for one in predictions if isfinite(one.probability)]
+    outcomes = [(one.label == "dog", one.probability) for one in predictions if isfinite(one.probability)]
     points, bins = roc(outcomes), calibration(outcomes)
     nothing = "<p>The model gave no numbers that this could be drawn from.</p>"
     error = f"{100 * calibration_error(bins):.1f} points" if bins else "–"
@@ -124,8 +124,8 @@ def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> str:
 def _gallery(mistakes: Iterable[Prediction], directory: Path) -> str:
     figures = []
     for one in mistakes:
-        sure = one.probability if one.verdict == "dog" else 1 - one.probability
-        said = escape(f"{one.truth}, called {one.verdict} with {percent(sure)}")
+        sure = one.probability if one.predicted == "dog" else 1 - one.probability
+        said = escape(f"{one.label}, called {one.predicted} with {percent(sure)}")
         name = escape(Path(one.image).name)
         source = base64.b64encode(thumbnail(directory / one.image)).decode()
         figures.append(

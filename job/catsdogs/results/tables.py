@@ -106,7 +106,7 @@ def history_csv(path: Path, history: Iterable[Mapping[str, float]]) -> None:
 
 def predictions_csv(path: Path, predictions: Iterable[Prediction]) -> None:
     """A line an image, in the order given; `probability` is that of a dog. Raises OSError."""
-    rows = ([one.image, one.truth, repr(float(one.probability)), one.verdict] for one in predictions)
+    rows = ([one.image, one.label, repr(float(one.probability)), one.predicted] for one in predictions)
     _write_csv(path, ("image", "truth", "probability", "verdict"), rows)
 
 

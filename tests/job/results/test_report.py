@@ -9,7 +9,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,19 +18,13 @@ from PIL import Image
 from catsdogs.data import sample
 from catsdogs.results import report
 from catsdogs.runtime.errors import VolumeError
+from catsdogs.training.predictions import Prediction
 from tests.browser import chromium
 from tests.job.conftest import Trained
 from tests.job.results.test_tables import history
 from tests.published import rows
 
 HOSTILE = "<script>alert('\"&')</script>"
-
-
-class Prediction(NamedTuple):
-    image: str
-    truth: str
-    probability: float
-    verdict: str
 
 
 RUN: dict[str, Any] = {
@@ -211,7 +205,7 @@ def test_image_that_was_damaged_meanwhile(tmp_path: Path, directory: Path) -> No
 
 def test_page_of_a_model_without_mistakes_and_a_run_without_losses(tmp_path: Path, directory: Path) -> None:
     metrics = {key: value for key, value in METRICS.items() if key != "peak_memory_bytes"}
-    right = [one for one in predictions() if one.truth == one.verdict]
+    right = [one for one in predictions() if one.label == one.predicted]
     found = Page(written_page(tmp_path, directory, metrics=metrics, predictions=right))
     assert found.words.count("None.") == 2
     assert "peak memory" not in found.words
@@ -219,7 +213,7 @@ def test_page_of_a_model_without_mistakes_and_a_run_without_losses(tmp_path: Pat
 
 
 def test_page_of_a_model_that_diverged(tmp_path: Path, directory: Path) -> None:
-    lost = [one._replace(probability=math.nan, verdict="cat") for one in predictions()]
+    lost = [one._replace(probability=math.nan, predicted="cat") for one in predictions()]
     found = Page(written_page(tmp_path, directory, predictions=lost))
     assert found.words.count("The model gave no numbers") == 2
     assert found.pictures == []

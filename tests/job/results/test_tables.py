@@ -5,24 +5,18 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from catsdogs.results import tables
+from catsdogs.training.predictions import Prediction
 
 VALIDATION_BLUE = (0x00, 0x72, 0xB2)
 TRAINING_VERMILION = (0xD5, 0x5E, 0x00)
 MARK_GREY = (0x8A, 0x8A, 0x8A)
-
-
-class Prediction(NamedTuple):
-    image: str
-    truth: str
-    probability: float
-    verdict: str
 
 
 def history(epochs: int) -> list[dict[str, float]]:

@@ -42,7 +42,7 @@ for step, cut in enumerate((3, 4, 0, 6, 2)):
     images, labels = random.random((6, 46, 46, 3), np.float32), random.integers(0, 2, 6).astype(np.float32)
     part = slice(None) if len(listed) == 1 else slice(cut) if index == 0 else slice(cut, None)
     totals = learner.train_step(Batch(images[part], labels[part]), totals)
-    asked.append(learner.agreed(index == 1 and step == 3, False))
+    asked.append(learner.any_worker(index == 1 and step == 3, False))
 tested = learner.test_step(Batch(images[part], labels[part]), tf.zeros(3, tf.float64))
 weights = [np.asarray(weight, np.float64).ravel() for weight in learner.weights()]
 state = learner.state()
