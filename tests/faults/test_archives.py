@@ -126,7 +126,7 @@ def test_encrypted_members(inner: bool, prepared: type[Prepared], tmp_path: Path
     entries = photos(flags=ENCRYPTED)
     if inner:
         entries = [Entry("train.zip", zips.zip_of(photos()), flags=ENCRYPTED)]
-    assert "is encrypted; make the zip anew without a password" in prepared(on(entries, tmp_path), tmp_path).refused()
+    assert "is encrypted; recreate the zip without a password" in prepared(on(entries, tmp_path), tmp_path).refused()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_encrypted_members(inner: bool, prepared: type[Prepared], tmp_path: Path
     [
         pytest.param(
             lambda: Entry(BROKEN, zips.deflated_zeros(300_000_000)[0], DEFLATED, size=9_000),
-            "its size is not the promised 9,000 bytes", id="holds more than it declares",
+            "its size is not the claimed 9,000 bytes", id="holds more than it declares",
         ),
         pytest.param(
             lambda: Entry(BROKEN, zips.deflated(b"few"), DEFLATED, size=9_000), "its size is not", id="holds less",

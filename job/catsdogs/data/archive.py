@@ -1,7 +1,7 @@
-"""The Kaggle archive: which images it has, nested zips and all, and which of its names are safe.
+"""The archive: which images it has, in a nested zip or not, and which names are accepted.
 
-Only a zip's directory and the wanted members' byte ranges are ever read. A member's name is never
-used as a path; it only says which class and number the image has.
+Only the zip's directory and the byte ranges of the wanted members are read. A member's name is never used as a path;
+it only gives the image's class and number.
 """
 
 import contextlib
@@ -62,14 +62,14 @@ class Archive:
 
     def numbers(self, label: str) -> list[int]:
         """Return the numbers of a class's images, ascending."""
-        return sorted(number for found, number in self.images if found == label)
+        return sorted(number for other, number in self.images if other == label)
 
 
 def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archive:
-    """Reads the directory of the zip at `uri`, and of the zip inside it if that lies there uncompressed.
+    """Read the directory of the zip at `uri`, and that of an uncompressed zip inside it.
 
-    Accepts Kaggle's dogs-vs-cats.zip, its train.zip, the same images in any folder, and Microsoft's
-    PetImages. Raises NotFound, BadData if it is none of them, and what the store raises.
+    Accepts Kaggle's dogs-vs-cats.zip, its train.zip, the same images in any folder, and Microsoft's PetImages. Raises
+    NotFound, BadData if it is none of them, and what the store raises.
     """
     folder, _, name = uri.rpartition("/")
     store = open_store(folder or ("/" if uri.startswith("/") else "."), storage_options)
@@ -95,15 +95,16 @@ def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archiv
 
 
 def unpack(archive: Archive, directory: Path, log: Log, interruption: Interruption) -> Archive:
-    """Streams the compressed inner zip once to `directory`, unless it is there; its images are then read from it.
+    """Stream a compressed inner zip to `directory`, unless it is there already; return the archive with its images.
 
-    Raises BadData if its CRC-32 is wrong, Interrupted also while another process unpacks there, VolumeError.
+    Raises BadData if the CRC-32 is wrong, Interrupted (also while another process unpacks there), VolumeError, and what
+    the store raises.
     """
     packed = archive.packed
     if packed is None:
         return archive
     path = directory / f"{archive.identity['directory_sha256'][:16]}.zip"
-    if not _is_whole(path, packed):
+    if not _is_intact(path, packed):
         if path.exists():
             log.emit(UnpackedDamaged(path=str(path)))
         began = time.monotonic()
@@ -115,8 +116,8 @@ def unpack(archive: Archive, directory: Path, log: Log, interruption: Interrupti
     return _with_images_of(archive, Zip(store, path.name, stat.etag, 0, stat.size), packed.name)
 
 
-def _is_whole(path: Path, packed: Member) -> bool:
-    """Whether the unpacked zip is there and has the CRC-32 that the archive promises."""
+def _is_intact(path: Path, packed: Member) -> bool:
+    """Whether the unpacked zip is there, with the size and CRC-32 that the archive claims."""
     crc = size = 0
     with volume.failures(path), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         while block := file.read(MAX_AT_ONCE):
@@ -125,7 +126,7 @@ def _is_whole(path: Path, packed: Member) -> bool:
 
 
 def _unpack(archive: Archive, packed: Member, path: Path, log: Log, interruption: Interruption) -> None:
-    """Once more if it is broken: the damage may have happened on the way. Raises BadData."""
+    """Write the inner zip to `path`. Raises BadData if it is broken twice: the first damage may be the network's."""
     where = f"{archive.uri}: {packed.name}"
     for last in (False, True):
         try:
@@ -136,33 +137,33 @@ def _unpack(archive: Archive, packed: Member, path: Path, log: Log, interruption
             return
         except Broken as reason:
             if last:
-                raise BadData(f"{where}: {reason}; get the archive anew") from None
+                raise BadData(f"{where}: {reason}; download the archive again") from None
             log.emit(UnpackingAgain(member=packed.name, reason=str(reason)))
 
 
 def _labelled(name: str) -> tuple[str, int] | None:
-    """Class and number, where the name says them and is a plain relative one."""
+    """Return class and number, or None unless a plain relative name gives them."""
     if name.startswith("/") or "\\" in name or ".." in name.split("/"):
         return None
     match = _KAGGLE.search(name) or _PETIMAGES.search(name)
-    # One text for all of a class, which else would be as many texts as images.
+    # Interned: one string for a class instead of one for each image.
     return (sys.intern(match[1].lower()), int(match[2])) if match else None
 
 
 def _images(source: Zip, entries: list[zipfile.ZipInfo], where: str) -> tuple[dict[tuple[str, int], Member], list[str]]:
-    """The labelled images, and the names of the other files. Raises BadData for encrypted or ambiguous ones."""
+    """Return the images, and the names of the other files. Raises BadData for encrypted or ambiguous images."""
     extent_of = extents(source, entries)
     images: dict[tuple[str, int], Member] = {}
     passed_over: list[str] = []
     for entry in entries:
         label = _labelled(entry.filename)
         if label is None:
-            # Not is_dir(), which fails on an empty name.
+            # is_dir() would fail on an empty name.
             if not entry.filename.endswith("/"):
                 passed_over.append(entry.filename)
             continue
         if entry.flag_bits & 1:
-            raise BadData(f"{where}: {entry.filename} is encrypted; make the zip anew without a password")
+            raise BadData(f"{where}: {entry.filename} is encrypted; recreate the zip without a password")
         member = member_of(entry, extent_of[entry.header_offset], *label)
         twin = images.setdefault(label, member)
         if twin is not member:
@@ -173,24 +174,25 @@ def _images(source: Zip, entries: list[zipfile.ZipInfo], where: str) -> tuple[di
 
 
 def _inner_zip(entries: list[zipfile.ZipInfo], where: str) -> zipfile.ZipInfo:
-    """Kaggle's train.zip, or the only zip there is."""
+    """Return Kaggle's train.zip, or the only zip there is. Raises BadData."""
     zips = [entry for entry in entries if entry.filename.lower().endswith(".zip")]
     named = [entry for entry in zips if entry.filename.lower().rpartition("/")[2] == "train.zip"]
     chosen = named or zips
     if len(chosen) != 1:
-        found = ", ".join(entry.filename for entry in entries[:3])
+        examples = ", ".join(entry.filename for entry in entries[:3])
         raise BadData(
             f"{where}: no image is named like cat.0.jpg or Cat/0.jpg, and there is no train.zip;"
-            f" found {found}{', …' if len(entries) > 3 else ''}; give Kaggle's dogs-vs-cats.zip or PetImages"
+            f" found {examples}{', …' if len(entries) > 3 else ''}; give Kaggle's dogs-vs-cats.zip or PetImages"
         )
     if chosen[0].flag_bits & 1:
-        raise BadData(f"{where}: {chosen[0].filename} is encrypted; make the zip anew without a password")
+        raise BadData(f"{where}: {chosen[0].filename} is encrypted; recreate the zip without a password")
     if chosen[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise BadData(f"{where}: {chosen[0].filename} is neither stored nor deflated; make the zip anew")
+        raise BadData(f"{where}: {chosen[0].filename} is neither stored nor deflated; recreate the zip")
     return chosen[0]
 
 
 def _with_images_of(archive: Archive, inner: Zip, name: str) -> Archive:
+    """Return the archive with the images of its inner zip, the member `name`. Raises BadData if there are none."""
     where = f"{archive.uri}: {name}"
     images, passed_over = _images(inner, read_directory(inner, where), where)
     if not images:

@@ -56,7 +56,7 @@ class Bucket:
         return boto3.session.Session().client("s3", config=config)
 
     @property
-    def guarded(self) -> bool:
+    def detects_corruption(self) -> bool:
         # Of a range S3 sends no checksum, but TLS has one of every record.
         return bool(self.client.meta.endpoint_url.startswith("https:"))
 

@@ -47,7 +47,7 @@ class Store(Protocol):
     """Objects by key. Keys are relative, with forward slashes. Failures that pass are waited for."""
 
     @property
-    def guarded(self) -> bool:
+    def detects_corruption(self) -> bool:
         """Whether no bit that is read can be another than the stored one without an error."""
 
     def uri(self, key: str) -> str:
@@ -104,7 +104,7 @@ def read(store: Store, key: str) -> bytes:
 class Folder:
     """A store in the local file system."""
 
-    guarded = True
+    detects_corruption = True
 
     def __init__(self, root: Path):
         self.root = root

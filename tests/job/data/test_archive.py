@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from catsdogs.data import archive as archives
 from catsdogs.data import zip_reader
 from catsdogs.data.archive import Archive, open_archive, unpack
-from catsdogs.data.zip_reader import MAX_AT_ONCE, MAX_GAP, WORKERS, Broken, Member, fetch, ranges
+from catsdogs.data.zip_reader import MAX_AT_ONCE, MAX_GAP, MAX_READERS, Broken, Member, fetch, ranges
 from catsdogs.runtime.errors import BadData, Interrupted, NotFound, VolumeError
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -363,11 +363,11 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "more than it says": (
         lambda: zipped(KAGGLE, file_size=7),
-        "its size is not the promised 7 bytes",
+        "its size is not the claimed 7 bytes",
     ),
     "less than it says": (
         lambda: zipped(KAGGLE, DEFLATED, file_size=5000),
-        "its size is not the promised 5,000 bytes",
+        "its size is not the claimed 5,000 bytes",
     ),
     "a claim of 5 GB": (
         lambda: zipped(KAGGLE, DEFLATED, file_size=5 << 30),
@@ -526,7 +526,7 @@ def test_what_the_handler_raises_ends_the_fetching(tmp_path: Path) -> None:
 
 def test_no_handler_runs_once_the_fetching_has_ended(tmp_path: Path) -> None:
     """Or it would write into a folder that the caller removes."""
-    apart = {f"train/{label}.{n}.jpg": os.urandom(2 * MAX_GAP) for label in ("cat", "dog") for n in range(WORKERS)}
+    apart = {f"train/{label}.{n}.jpg": os.urandom(2 * MAX_GAP) for label in ("cat", "dog") for n in range(MAX_READERS)}
     archive = open_archive(written(tmp_path / "a.zip", zipped(apart)))
     others = [member for member in archive.images.values() if member.number % 2]
     running = threading.Event()

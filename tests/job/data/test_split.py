@@ -368,7 +368,7 @@ def test_a_build_that_was_interrupted_ends_like_one_that_was_not(
     checks: int, archive: Archive, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zip_reader, "MAX_AT_ONCE", 1)
-    monkeypatch.setattr(zip_reader, "WORKERS", 1)
+    monkeypatch.setattr(zip_reader, "MAX_READERS", 1)
     again = tmp_path / "again"
     with pytest.raises(Interrupted):
         built(archive, again, interruption=InterruptedAfter(checks))
