@@ -3,8 +3,11 @@ import io
 import math
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catsdogs.data.images import MAX_PIXELS, NotAnImage, decode
+from tests.conftest import REPOSITORY
 
 # Pillow warns about odd metadata of pictures that decode, and the tests' configuration makes warnings errors.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -89,6 +93,13 @@ def png_chunk(kind: bytes, body: bytes | bytearray) -> bytes:
 def png_that_claims(width: int, height: int) -> bytes:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return PNG_SIGNATURE + header + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
+
+
+def jpeg_that_claims(width: int, height: int, progressive: bool) -> bytes:
+    data = bytearray(jpeg(progressive=progressive))
+    frame = data.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
 
 
 def chunks_of(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -268,6 +279,39 @@ def test_the_largest_picture_allowed_is_decoded() -> None:
     assert decode(png(Image.new("1", (side, side))), (10, 10)).shape == (10, 10, 3)
     with pytest.raises(NotAnImage, match="more than"):
         decode(png(Image.new("1", (side, side + 2))), (10, 10))
+
+
+@pytest.mark.parametrize("size", [None, (150, 150)])
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+def test_a_tiny_jpeg_that_claims_many_pixels_takes_no_memory_for_them(
+    progressive: bool, size: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    """Without the limit it takes 1.2 GB or more, except for a baseline JPEG decoded at an eighth of its width."""
+    (tmp_path / "bomb.jpg").write_bytes(jpeg_that_claims(20_000, 20_000, progressive))
+    code = """if True:
+        import pathlib
+        from catsdogs.data.images import NotAnImage, decode
+
+        def peak():
+            # Of this program alone: ru_maxrss would include what the process was before it.
+            [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+            return int(line.split()[1]) << 10
+
+        decode(pathlib.Path("small.jpg").read_bytes(), SIZE)
+        before = peak()
+        try:
+            decode(pathlib.Path("bomb.jpg").read_bytes(), SIZE)
+        except NotAnImage as reason:
+            print(peak() - before, reason)
+    """
+    (tmp_path / "small.jpg").write_bytes(jpeg(progressive=progressive))
+    process = subprocess.run(
+        [sys.executable, "-c", code.replace("SIZE", repr(size))],
+        cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY / "job")}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    taken, reason = process.stdout.split(maxsplit=1)
+    assert reason == "20000x20000 pixels, more than 50,000,000\n"
+    assert int(taken) < 200 << 20
 
 
 @given(st.sampled_from(sorted(SOUND)), st.data())
