@@ -21,7 +21,8 @@ from catsdogs.runtime.events import Demo
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
-from catsdogs.storage.store import Folder, Store, open_store
+from catsdogs.storage.folder import Folder
+from catsdogs.storage.store import Store, open_store
 
 BUCKET = "catsdogs-demo"
 SAMPLE_SETTINGS: dict[str, Any] = {

@@ -143,8 +143,8 @@ DENIED = Fault("error", "GET", ZIP, status=403, code="AccessDenied", count=LASTI
             Fault("error", "GET", ZIP, FIRST_PHOTOS, LASTING, code="SlowDown"), 69, "storage fails (SlowDown",
             id="503 SlowDown",
         ),
-        pytest.param(Fault("reset", "GET", ZIP, count=LASTING), 69, "breaks off at byte", id="reset"),
-        pytest.param(Fault("cut", "GET", ZIP, count=LASTING), 69, "breaks off at byte", id="cut off"),
+        pytest.param(Fault("reset", "GET", ZIP, count=LASTING), 69, "read stopped at byte", id="reset"),
+        pytest.param(Fault("cut", "GET", ZIP, count=LASTING), 69, "read stopped at byte", id="cut off"),
         pytest.param(replace(DENIED, key="*", method="*"), 77, "storage refuses (AccessDenied", id="403 to all"),
         pytest.param(
             replace(DENIED, first=FIRST_PHOTOS), 77, "storage refuses (AccessDenied", id="403 in the middle of the run"

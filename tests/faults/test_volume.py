@@ -184,7 +184,7 @@ def test_lock_of_a_living_process(undisturbed: Undisturbed, seaweedfs: S3Server,
         code, second = ended("run", *arguments, env=seaweedfs.environment, directory=tmp_path)
         first.kill()
     assert code == 75
-    assert "another process works on it" in second.said()
+    assert "another process is using it" in second.said()
 
 
 def test_leftovers(undisturbed: Undisturbed, seaweedfs: S3Server, bucket: str, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Writing on the volume so that a name, once it is there, can be trusted.
+"""Safe files on the volume: a file under its final name is complete.
 
-A file is written beside its final name, flushed to the disk, and renamed. Whoever finds the final
-name finds the whole file; a kill leaves at most a `*.part`, which goes when the directory is locked next.
+A file is written beside its final name, synced, and renamed. A killed process leaves at most a `*.part` file, which is
+removed when the directory is locked next.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ _ADVICE = {
 
 @contextlib.contextmanager
 def failures(path: Path | str, only_known: bool = False) -> Iterator[None]:
-    """Within it, an OSError becomes VolumeError: what was touched, what the system said, what to do.
+    """Turn an OSError in the block into VolumeError: which file, what the system reports, what to do.
 
-    With `only_known` others than a full disk and the like, which may be bugs, pass through.
+    With `only_known`, only a full or unwritable volume becomes VolumeError; another OSError may be a bug, and stays.
     """
     try:
         yield
@@ -44,13 +44,12 @@ def failures(path: Path | str, only_known: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
-    """A file open for writing that becomes `path`, whole, when the block ends without an error.
+    """Open a file for writing that becomes `path` when the block ends without an error. Raises VolumeError.
 
-    Not `durable` spares the fsync, for files whose bytes are checked again before they are trusted.
-    Raises VolumeError.
+    Without `durable` there is no fsync: for files whose bytes are checked again before they are trusted.
     """
-    # As mkstemp would, in fewer system calls: it asks for other permissions first, and without a buffer's size Python
-    # asks whether the file is a terminal.
+    # Like mkstemp, in fewer system calls: mkstemp sets other permissions, and without a buffer size Python asks whether
+    # the file is a terminal.
     part = path.with_name(f".{path.name}.{random.getrandbits(64):016x}.part")
     with failures(path):
         try:
@@ -74,10 +73,10 @@ def new_file(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
 
 
 def unnamed_file(directory: Path, size: int) -> IO[bytes]:
-    """A file of that size in `directory` that vanishes when it is closed, however the process ends.
+    """Open a file of `size` bytes in `directory` that is gone once it is closed, however the process ends.
 
-    Its room is taken at once, since a full disk found later, through a memory map, kills the process.
-    Raises OSError.
+    Its space is allocated at once: a disk that is full at a later write to a memory map would kill the process. Raises
+    OSError.
     """
     directory.mkdir(parents=True, exist_ok=True)
     file = tempfile.TemporaryFile(dir=directory)
@@ -90,7 +89,7 @@ def unnamed_file(directory: Path, size: int) -> IO[bytes]:
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes the names in `directory` durable: a rename is not, until its directory is synced."""
+    """Make the names in `directory` durable: a rename is durable only once its directory is synced."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -99,21 +98,24 @@ def sync_directory(directory: Path) -> None:
 
 
 def write(path: Path, data: bytes, durable: bool = True) -> None:
-    """Makes `path` hold `data`, whole or not at all. Raises VolumeError."""
+    """Write `data` to `path`, all or nothing. Raises VolumeError."""
     with new_file(path, durable) as file:
         file.write(data)
 
 
 def read(path: Path) -> bytes | None:
-    """The file's bytes, or None if there is no such file. Raises VolumeError."""
+    """Return the file's bytes, or None if there is no such file. Raises VolumeError."""
     with failures(path), contextlib.suppress(FileNotFoundError):
         return contents(path)
     return None
 
 
 def contents(path: Path) -> bytes:
-    """The file's bytes, in half of Path.read_bytes' system calls: at each of them a thread lets others have the
-    interpreter, and may then wait for it. Raises OSError."""
+    """Return the file's bytes. Raises OSError.
+
+    It takes half as many system calls as Path.read_bytes. At each of them a thread releases the interpreter, and may
+    then have to wait for it.
+    """
     file = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(file).st_size
@@ -126,18 +128,18 @@ def contents(path: Path) -> bytes:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of the file's bytes. Raises OSError."""
+    """Return the hex digest of the file's bytes. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Holds `directory` for this process until the block, or the process, ends.
+    """Lock `directory` for this process until the block, or the process, ends.
 
-    The kernel frees the lock of a dead process, so none is ever stale; what unfinished files such a process
-    left anywhere in the directory are removed. Raises Interrupted (a later try helps) while another process
-    holds it, VolumeError.
+    The kernel frees the lock of a dead process, so locks are never stale. Removes the `*.part` files that such a
+    process left anywhere in the directory. Raises Interrupted, which is retryable, while another process holds the
+    lock, and VolumeError.
     """
     with failures(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -148,7 +150,7 @@ def lock(directory: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Interrupted(
-                    f"{directory}: another process works on it; wait for its end, or use another --run-id or --volume"
+                    f"{directory}: another process is using it; wait until it ends, or use another --run-id or --volume"
                 ) from None
             for part in directory.rglob(".*.part"):
                 part.unlink()

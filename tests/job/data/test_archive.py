@@ -23,7 +23,7 @@ from catsdogs.data.zip_reader import MAX_AT_ONCE, MAX_GAP, MAX_READERS, Broken, 
 from catsdogs.runtime.errors import BadData, Interrupted, NotFound, VolumeError
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage.store import Folder
+from catsdogs.storage.folder import Folder
 from tests.servers import S3Server
 
 Image = tuple[str, int]

@@ -26,8 +26,9 @@ from catsdogs.runtime.errors import (
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import lease
+from catsdogs.storage.folder import Folder
 from catsdogs.storage.s3 import Bucket
-from catsdogs.storage.store import CHUNK, DEFAULTS, Folder, Store, open_store, read
+from catsdogs.storage.store import CHUNK, DEFAULTS, Store, open_store, read
 from tests.recorder import Recorder
 from tests.servers import S3Server
 

@@ -1,5 +1,6 @@
 """The right to publish: one holder at a time, taken over only from one that is gone."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from catsdogs.results import publish
-from catsdogs.runtime.errors import Interrupted
+from catsdogs.runtime.errors import ConfigError, Interrupted
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import lease
+from catsdogs.storage.folder import Folder
 from catsdogs.storage.lease import Lease
-from catsdogs.storage.store import Folder, Store, open_store, read
+from catsdogs.storage.store import Store, open_store, read
 from tests.servers import S3Server
 
 
@@ -100,3 +102,45 @@ def test_a_publisher_thought_dead_changes_nothing_any_more(output: Store, tmp_pa
         publish._upload(output, "model.keras", tmp_path / "model.keras", None)
     assert read(output, "model.keras") == b"other"
     assert publish.verify(output) == ["model.keras"]
+
+
+def waited_for_by(output: Store, owner: str) -> Lease:
+    """Acquire the lease as `owner`, though not in the first moment."""
+    lease_of = Lease(output, owner)
+    with pytest.raises(Interrupted, match="enough"):
+        lease_of.acquire(Asked(2))
+    lease_of.acquire(Asked(1000))
+    return lease_of
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b"{}", b"[" * 100_000, b'{"format": "?"}'])
+def test_an_unreadable_lease_is_replaced_once_nobody_renews_it(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "SECONDS", 0.3)
+    (tmp_path / lease.KEY).write_bytes(content)
+    waited_for_by(Folder(tmp_path), "other").renew(at_once=True)
+
+
+def test_a_lease_without_a_format_is_one_of_an_older_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "SECONDS", 0.3)
+    (tmp_path / lease.KEY).write_text('{"owner": "older", "renewals": 3}')
+    Lease(Folder(tmp_path), "older").acquire(Asked(0))
+    (tmp_path / lease.KEY).write_text('{"owner": "older", "renewals": 4}')
+    waited_for_by(Folder(tmp_path), "other")
+
+
+def test_a_lease_of_a_newer_format_is_neither_taken_nor_waited_for(tmp_path: Path) -> None:
+    content = json.dumps({"format": lease.FORMAT + 1, "owner": "me"})
+    (tmp_path / lease.KEY).write_text(content)
+    with pytest.raises(ConfigError, match=r"lease\.json: written by a newer version") as caught:
+        Lease(Folder(tmp_path), "me").acquire(Asked(0))
+    assert caught.value.exit_code == 78
+    assert (tmp_path / lease.KEY).read_text() == content
+
+
+def test_a_lease_says_its_format(tmp_path: Path) -> None:
+    Lease(Folder(tmp_path), "me").acquire(Interruption())
+    assert json.loads((tmp_path / lease.KEY).read_bytes()) == {"format": 1, "owner": "me", "renewals": 1}

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from catsdogs.runtime.errors import BadData, ConfigError, JobError, NotFound, PermissionDenied, Unavailable, VolumeError
+from catsdogs.storage.folder import Folder
 from catsdogs.storage.s3 import Bucket
-from catsdogs.storage.store import CHUNK, Folder, StorageOptions, Store, open_store, read
+from catsdogs.storage.store import CHUNK, StorageOptions, Store, open_store, read
 from tests.servers import S3Server
 
 Use = Callable[[Store], object]
@@ -292,9 +293,8 @@ class TestBucket:
 
     def test_a_listing_of_many_pages_is_whole(self, weed: S3Server, bucket: str) -> None:
         store = Bucket(bucket, "", IMPATIENT)
-        store.client.meta.events.register(
-            "provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 2}
-        )
+        events: Any = store.client.meta.events
+        events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 2})
         for number in range(5):
             put(store, f"{number}", b"")
         assert keys(store) == list("01234")
@@ -450,24 +450,24 @@ class TestFaultyBucket:
 
     def test_a_read_that_gives_no_more_bytes_is_given_up(self, serve_badly: ServeBadly) -> None:
         server, waited = serve_badly(b"cats and dogs", Answer(most=4), Answer(most=0)), []
-        storage_options = StorageOptions(timeout=0.2, waiting=lambda reason, left: waited.append((reason, left)))
-        with pytest.raises(Unavailable, match=r"^s3://bucket/key: breaks off at byte 4 .*try again later"):
+        storage_options = StorageOptions(timeout=0.2, on_retry=lambda reason, left: waited.append((reason, left)))
+        with pytest.raises(Unavailable, match=r"^s3://bucket/key: read stopped at byte 4 .*try again later"):
             list(open_store("s3://bucket", storage_options).stream("key", 0, 13, '"etag"'))
         assert len(server.asked) > 2
         # Said once, however often it was tried.
         [(reason, left)] = waited
-        assert "breaks off at byte 4" in reason
+        assert "read stopped at byte 4" in reason
         assert 0 < left <= 0.2
 
     def test_an_empty_answer_is_no_success(self, serve_badly: ServeBadly) -> None:
         """Announced as complete: nothing tells that something is missing but the count."""
         serve_badly(b"", Answer())
-        with pytest.raises(Unavailable, match=r"breaks off at byte 0 \(no more came\)"):
+        with pytest.raises(Unavailable, match=r"read stopped at byte 0 \(connection closed\)"):
             list(open_store("s3://bucket", IMPATIENT).stream("key", 0, 13, '"etag"'))
 
     def test_a_server_that_knows_no_ranges(self, serve_badly: ServeBadly) -> None:
         serve_badly(b"cats and dogs", Answer(200))
-        with pytest.raises(ConfigError, match=r"^s3://bucket/key: storage sends all of it"):
+        with pytest.raises(ConfigError, match=r"^s3://bucket/key: storage ignores byte ranges"):
             list(open_store("s3://bucket", IMPATIENT).stream("key", 5, 8, '"etag"'))
 
     def test_an_object_that_changes_between_two_parts_is_not_read_on(self, serve_badly: ServeBadly) -> None:

@@ -12,7 +12,8 @@ import pytest
 from catsdogs.config.history import History
 from catsdogs.runtime.errors import ConfigError, Unavailable
 from catsdogs.runtime.log import Log
-from catsdogs.storage.store import Folder, Stat
+from catsdogs.storage.folder import Folder
+from catsdogs.storage.store import Stat
 from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Mirror, Progress
 from tests.recorder import Recorder
 
