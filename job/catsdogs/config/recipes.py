@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from catsdogs.config.history import HistoryRow
 from catsdogs.data.augmentation import Augmentation
 from catsdogs.models import convnets
 
@@ -38,7 +39,7 @@ class Recipe:
     mirrored: bool = False
     """The model that is measured and saved gives the mean for an image and its mirror image."""
 
-    def improves(self, row: dict[str, float], best: dict[str, float] | None) -> bool:
+    def improves(self, row: HistoryRow, best: HistoryRow | None) -> bool:
         """Whether a row of the history is better than the best before it. Of equals the earlier stays."""
         if best is None:
             return True

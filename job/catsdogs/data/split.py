@@ -30,6 +30,7 @@ from catsdogs.storage import volume
 from catsdogs.workers.group import SINGLE, WorkerGroup
 
 MARKER = "split.json"
+FORMAT = 1
 MAX_QUARANTINE_LINES = 20
 
 Image = tuple[str, int]
@@ -301,7 +302,7 @@ def _quarantined(archive: Archive, chosen: Iterable[Image], broken: Mapping[Imag
 
 def _document(archive: Archive, split: Split) -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": FORMAT,
         "archive": split.archive,
         "counts": split.counts._asdict(),
         "images": [record._asdict() for record in split.images],

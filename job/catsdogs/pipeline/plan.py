@@ -8,7 +8,7 @@ from catsdogs.data.archive import open_archive
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.split import MARKER, assign, split_id
 from catsdogs.data.zip_reader import ranges
-from catsdogs.results import publish
+from catsdogs.results import names, publish
 from catsdogs.runtime.formatting import size_text
 from catsdogs.storage.store import StorageOptions, open_store
 
@@ -54,7 +54,7 @@ def plan(settings: Settings) -> dict[str, Any]:
             "steps_per_epoch": steps["train"],
             "validation_steps": steps["validation"],
         },
-        "write": {"uri": settings.result, "artifacts": [*publish.ARTIFACTS, *exported, publish.MANIFEST]},
+        "write": {"uri": settings.result, "artifacts": [*names.ARTIFACTS, *exported, names.MANIFEST]},
     }
 
 

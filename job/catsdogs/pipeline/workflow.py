@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from catsdogs import __version__
 from catsdogs.config import extras
@@ -21,8 +21,13 @@ from catsdogs.data.archive import open_archive, unpack
 from catsdogs.data.labels import CLASSES
 from catsdogs.data.loader import DataLoader
 from catsdogs.data.split import Split
-from catsdogs.results import publish, tables
-from catsdogs.results.artifacts import metrics_of, write_artifacts
+from catsdogs.results import names, publish
+from catsdogs.results.artifacts import Finished, metrics_of, write_artifacts
+from catsdogs.results.completion import complete_artifacts, mark_complete
+from catsdogs.results.documents import RunDocument, SplitMetrics, TestMetrics
+from catsdogs.results.job_log import before_training
+from catsdogs.results.log_upload import LogUpload, snapshot
+from catsdogs.results.metrics import combined
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import Tracker
 from catsdogs.runtime import memory
@@ -40,7 +45,7 @@ from catsdogs.runtime.events import (
 )
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import volume
+from catsdogs.storage import document, volume
 from catsdogs.storage.store import StorageOptions, Store, open_store
 from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
 from catsdogs.training.predictions import figures_of
@@ -65,7 +70,7 @@ def run(settings: Settings, log: Log, interruption: Interruption) -> None:
 def _complete(settings: Settings) -> dict[str, Path] | None:
     """The trained run's artifacts on the volume. One that was trained without a format of --export is not complete: it
     goes on from its last checkpoint, which has nothing left to train."""
-    artifacts = publish.sealed(settings.artifacts)
+    artifacts = complete_artifacts(settings.artifacts)
     return None if artifacts is None or extras.missing_formats(artifacts, settings.export) else artifacts
 
 
@@ -112,12 +117,12 @@ def _opened(settings: Settings, log: Log, interruption: Interruption, together: 
         stack.enter_context(volume.lock(directory))
         _record(directory / "settings.json", settings.model_settings())
         # Also what is said needs room: any line may be the one that finds the volume full.
-        stack.enter_context(volume.failures(directory / publish.LOG, only_known=True))
+        stack.enter_context(volume.failures(directory / names.LOG, only_known=True))
         with volume.failures(directory):
-            file = stack.enter_context((directory / publish.LOG).open("a"))
+            file = stack.enter_context((directory / names.LOG).open("a"))
         upload = None
         if settings.worker_index == 0:
-            upload = stack.enter_context(contextlib.closing(publish.LogUpload(output, directory / publish.LOG)))
+            upload = stack.enter_context(contextlib.closing(LogUpload(output, directory / names.LOG)))
         stack.enter_context(log.recorded_in(file))
         log.emit(
             Started(
@@ -158,7 +163,7 @@ def _record(path: Path, facts: Mapping[str, Any]) -> None:
     """Writes down what the run began with. Raises ConfigError if it began with something else."""
     found = volume.read(path)
     if found is None:
-        volume.write(path, publish.as_json(facts))
+        volume.write(path, document.dump(facts))
         return
     try:
         recorded = dict(json.loads(found))
@@ -179,7 +184,7 @@ class Run:
     settings: Settings
     storage_options: StorageOptions
     output: Store
-    log_upload: publish.LogUpload | None
+    log_upload: LogUpload | None
     """Worker 0's."""
     log: Log
     interruption: Interruption
@@ -256,12 +261,12 @@ class Run:
         """What `train` left on the volume. Raises ConfigError if there is nothing complete."""
         artifacts = _complete(self.settings)
         if artifacts is None:
-            lacks = publish.sealed(self.settings.artifacts) is not None
+            lacks = complete_artifacts(self.settings.artifacts) is not None
             what = "trained without what --export names" if lacks else "nothing trained"
             raise ConfigError(
                 f"{self.settings.run_directory}: {what}; run `catsdogs train` first, with the same options"
             )
-        publish.claim(self.output, json.loads(artifacts[publish.RUN].read_bytes()))
+        publish.claim(self.output, json.loads(artifacts[names.RUN].read_bytes()))
         return artifacts
 
     def publish(self, artifacts: Mapping[str, Path]) -> None:
@@ -271,11 +276,11 @@ class Run:
         self.tracker.finish(artifacts, self.interruption)
         # The log so far becomes an artifact, so nothing may write it there any more.
         self.log_upload.close()
-        log = publish.snapshot(self.settings.run_directory / publish.LOG)
-        files = {**artifacts, publish.LOG: log}
+        log = snapshot(self.settings.run_directory / names.LOG)
+        files = {**artifacts, names.LOG: log}
         owner = self._owner()
         publish.publish(self.output, files, self.settings.run_id, owner, self.log, self.interruption)
-        for key, _ in list(self.output.list(publish.CHECKPOINTS)):
+        for key, _ in list(self.output.list(names.CHECKPOINTS)):
             self.output.delete(key)
         # The artifacts stay on the volume; the checkpoints, three times their size, have done their work.
         shutil.rmtree(self.settings.run_directory / "checkpoint", ignore_errors=True)
@@ -288,7 +293,7 @@ class Run:
                 volume.write(path, secrets.token_hex(16).encode())
             return path.read_text()
 
-    def _about(self, prepared: Split, found: Any) -> dict[str, Any]:
+    def _about(self, prepared: Split, found: Any) -> RunDocument:
         """run.json: enough to repeat the run."""
         versions = {name: importlib.import_module(name).__version__ for name in VERSIONS_OF}
         return {
@@ -317,7 +322,7 @@ class Run:
                 storage_options = replace(
                     self.storage_options, timeout=min(self.storage_options.timeout, MIRROR_TIMEOUT)
                 )
-                store = open_store(f"{settings.result}/{publish.CHECKPOINTS}", storage_options)
+                store = open_store(f"{settings.result}/{names.CHECKPOINTS}", storage_options)
                 mirror = stack.enter_context(contextlib.closing(Mirror(store)))
             return Training(
                 learner,
@@ -350,7 +355,7 @@ class Run:
         )
 
     def _write_artifacts(
-        self, learner: Any, prepared: Split, progress: Progress, about: Mapping[str, Any]
+        self, learner: Any, prepared: Split, progress: Progress, about: RunDocument
     ) -> dict[str, Path]:
         from catsdogs.pipeline import gather
         from catsdogs.training import evaluation
@@ -359,23 +364,45 @@ class Run:
         test = self._generator(prepared, "test", most_bytes=0)
         predictions = evaluation.predict(learner.model, test, prepared.directory, self.log, self.interruption)
         predictions = gather.of_all(predictions, prepared, self.group)
+        train_metrics = self._evaluate_train(learner, prepared)
         if self.group.worker:
             return {}
-        figures = figures_of(predictions)
-        self.log.emit(Evaluated(**{name: figures[name] for name in ("accuracy", "images", "correct", "loss")}))
-        with volume.failures(self.settings.run_directory), (self.settings.run_directory / publish.LOG).open() as log:
-            metrics = metrics_of(progress, figures, tables.earlier(log), time.monotonic() - began)
+        test_metrics = cast(TestMetrics, figures_of(predictions))
+        self.log.emit(
+            Evaluated(
+                accuracy=test_metrics["accuracy"],
+                images=test_metrics["images"],
+                correct=test_metrics["correct"],
+                loss=test_metrics["loss"],
+            )
+        )
+        with volume.failures(self.settings.run_directory), (self.settings.run_directory / names.LOG).open() as log:
+            before = before_training(log)
+        assert progress.best is not None
+        metrics = metrics_of(
+            progress.history, progress.best, train_metrics, test_metrics, before, time.monotonic() - began
+        )
         directory = self.settings.artifacts
         with volume.failures(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            learner.save(directory / publish.MODEL)
+            learner.save(directory / names.MODEL)
             if self.settings.export:
-                # Imported only for whoever asks for it: it sets TensorFlow to other rounding.
+                # Imported only if it is needed: it sets TensorFlow to other rounding.
                 from catsdogs.training import export
 
                 metrics["exports"] = export.export(
-                    directory / publish.MODEL, self.settings.export, test, self.log, self.interruption
+                    directory / names.MODEL, self.settings.export, test, self.log, self.interruption
                 )
-            write_artifacts(directory, self.settings, about, metrics, progress, prepared, predictions)
+            write_artifacts(directory, Finished(self.settings, about, metrics, progress.history, prepared, predictions))
         exported = [extras.FORMATS[name] for name in self.settings.export]
-        return publish.seal(directory, [*publish.MADE_BY_TRAINING, *exported])
+        return mark_complete(directory, [*names.TRAINED, *exported])
+
+    def _evaluate_train(self, learner: Any, prepared: Split) -> SplitMetrics:
+        """Return the model's metrics on all workers' training images, undistorted. Raises Interrupted, VolumeError."""
+        from catsdogs.training import evaluation
+
+        loader = self._generator(prepared, "train", int(memory.SHARE_FOR_IMAGES * memory.limit()))
+        loader = replace(loader, shuffled=False, augmentation=None, mixup=0.0)
+        predictions = evaluation.predict(learner.model, loader, prepared.directory, self.log, self.interruption)
+        shard = figures_of(predictions) if predictions else {"loss": 0.0, "images": 0, "correct": 0}
+        return combined(self.group.gathered([shard["loss"], shard["images"], shard["correct"]]))

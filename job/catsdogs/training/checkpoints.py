@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catsdogs.config.history import History, HistoryRow
 from catsdogs.runtime.errors import JobError
 from catsdogs.runtime.events import CheckpointDamaged
 from catsdogs.runtime.log import Log
@@ -41,12 +42,12 @@ class Progress:
     """Of the epoch so far: sum of losses, right answers, images."""
     seconds: float = 0.0
     """Of training in the epoch so far."""
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: History = field(default_factory=list)
     best_epoch: int | None = None
     """Index into the history."""
 
     @property
-    def best(self) -> dict[str, float] | None:
+    def best(self) -> HistoryRow | None:
         return None if self.best_epoch is None else self.history[self.best_epoch]
 
 

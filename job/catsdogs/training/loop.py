@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
+from catsdogs.config.history import HistoryRow
 from catsdogs.config.recipes import Recipe
 from catsdogs.data.loader import Batch, DataLoader
 from catsdogs.runtime.errors import ConfigError
@@ -19,10 +20,6 @@ from catsdogs.runtime.signals import Interruption
 from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Progress
 from catsdogs.training.step import Learner
 from catsdogs.workers.group import SINGLE, WorkerGroup
-
-History = list[dict[str, float]]
-"""One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds, rate (images/s in training),
-learning_rate, ended (seconds since 1970)."""
 
 
 @dataclass
@@ -40,7 +37,7 @@ class Training:
     checkpoint_every: float
     """Seconds of training between two checkpoints within an epoch; after an epoch there is always one."""
     group: WorkerGroup = SINGLE
-    observers: Sequence[Callable[[History], None]] = ()
+    observers: Sequence[Callable[[Sequence[HistoryRow]], None]] = ()
     """Are told the history so far after each epoch, once its checkpoint is saved; a kill may come before."""
 
     def run(self) -> Progress:
@@ -161,7 +158,7 @@ class Training:
                 f"epoch {progress.epoch + 1}: the loss is no longer a number; lower --learning-rate"
                 f" ({self.learner.learning_rate:g} now)"
             )
-        row = {
+        row: HistoryRow = {
             "epoch": progress.epoch + 1, "loss": loss, "accuracy": accuracy,
             "val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": progress.seconds + validation_seconds,
             "rate": progress.totals[2] / progress.seconds, "ended": time.time(),
@@ -174,9 +171,9 @@ class Training:
         progress.epoch += 1
         progress.step, progress.totals, progress.seconds = 0, [0.0, 0.0, 0.0], 0.0
         self._save()
-        usual = statistics.median(row["seconds"] for row in progress.history[-5:])
+        usual = statistics.median(earlier["seconds"] for earlier in progress.history[-5:])
         remaining = usual * (self.epochs - progress.epoch)
-        self.log.emit(EpochEnded(**row, epochs=self.epochs, remaining=remaining))  # type: ignore[arg-type]
+        self.log.emit(EpochEnded(**row, epochs=self.epochs, remaining=remaining))
         for observer in self.observers:
             observer(progress.history)
 
