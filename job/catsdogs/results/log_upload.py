@@ -11,6 +11,8 @@ from catsdogs.storage.store import Store
 
 INTERVAL = 30.0
 """Seconds between two uploads."""
+SOON = 2.0
+"""Seconds until the second upload: the first is of the log before this start."""
 
 
 class LogUpload:
@@ -37,8 +39,10 @@ class LogUpload:
         self._thread.join()
 
     def _repeat(self, every: float) -> None:
+        pause = min(SOON, every)
         while True:
-            last = self._closing.wait(every)
+            last = self._closing.wait(pause)
+            pause = every
             # The next upload, or the finished run, has what this one misses.
             with contextlib.suppress(JobError):
                 self._upload()
