@@ -97,10 +97,10 @@ def verify_accuracy(
     with _workspace(directory / "verify") as workspace:
         test = _fetch(found, claim.images["test"], "test", workspace, interruption)
         evaluate, device = _load_model(claim, run.uri(names.MODEL), workspace, log, interruption)
-        log.emit(_compare_test(run.uri(""), claim, evaluate(test), device))
+        _compare_test(run.uri(""), claim, evaluate(test), device, log)
         if claim.train is not None:
             train = _fetch(found, claim.images["train"], "train", workspace, interruption)
-            log.emit(_compare_train(run.uri(""), claim, claim.train, evaluate(train), device))
+            _compare_train(run.uri(""), claim, claim.train, evaluate(train), device, log)
         if unused:
             images = _fetch_held_out(found, unused, workspace, interruption)
             result = figures_of(evaluate(images))
@@ -275,7 +275,7 @@ def _fetch_held_out(
     return paths
 
 
-def _compare_test(uri: str, claim: _Claim, predictions: Sequence[Prediction], device: str) -> Reproduced:
+def _compare_test(uri: str, claim: _Claim, predictions: Sequence[Prediction], device: str, log: Log) -> None:
     """Compare every prediction on the test images with the run's. Raises BadData if a count or a label differs."""
     now = {prediction.image: (prediction.verdict, prediction.probability) for prediction in predictions}
     if now.keys() != claim.predictions.keys():
@@ -291,18 +291,20 @@ def _compare_test(uri: str, claim: _Claim, predictions: Sequence[Prediction], de
             f" the run, made on {claim.device}, claims {claim.test['correct']} of {claim.test['images']};"
             f" {others} predictions differ, probabilities by {difference:.1e} at most; do not rely on its accuracy"
         )
-    return Reproduced(
-        device=device,
-        correct=result["correct"],
-        images=result["images"],
-        accuracy=result["accuracy"],
-        difference=difference,
+    log.emit(
+        Reproduced(
+            device=device,
+            correct=result["correct"],
+            images=result["images"],
+            accuracy=result["accuracy"],
+            difference=difference,
+        )
     )
 
 
 def _compare_train(
-    uri: str, claim: _Claim, claimed: Mapping[str, Any], predictions: Sequence[Prediction], device: str
-) -> TrainReproduced:
+    uri: str, claim: _Claim, claimed: Mapping[str, Any], predictions: Sequence[Prediction], device: str, log: Log
+) -> None:
     """Compare the metrics on the training images with the run's. Raises BadData if they differ."""
     result = figures_of(predictions)
     if any(result[name] != claimed[name] for name in TRAIN_COUNTS) or not _close(result["loss"], claimed["loss"]):
@@ -311,12 +313,14 @@ def _compare_train(
             f" loss {result['loss']:.4f}; the run, made on {claim.device}, claims {claimed['correct']} of"
             f" {claimed['images']}, loss {claimed['loss']:.4f}; do not rely on its accuracy"
         )
-    return TrainReproduced(
-        device=device,
-        correct=result["correct"],
-        images=result["images"],
-        accuracy=result["accuracy"],
-        loss=result["loss"],
+    log.emit(
+        TrainReproduced(
+            device=device,
+            correct=result["correct"],
+            images=result["images"],
+            accuracy=result["accuracy"],
+            loss=result["loss"],
+        )
     )
 
 
