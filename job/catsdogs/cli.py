@@ -197,14 +197,14 @@ def predict(
     storage_options = make_storage_options(addressing_style, storage_timeout)
     unreadable = total = 0
     for total, one in enumerate(prediction.predict(images, model, storage_options, interruption), 1):
-        if total == 1 and form == "table":
-            click.echo(prediction.HEAD)
         if isinstance(one, prediction.Unreadable):
             unreadable += 1
             complain(printable(f"{one.image}: {one.reason}; passed over"))
         if form == "json":
             click.echo(prediction.json_of(one))
-        elif isinstance(one, prediction.Verdict):
+        elif isinstance(one, prediction.Prediction):
+            if total - unreadable == 1:
+                click.echo(prediction.HEAD)
             click.echo(prediction.line_of(one))
     if unreadable:
         raise BadData(

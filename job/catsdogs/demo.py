@@ -15,7 +15,7 @@ from typing import Any
 from catsdogs.config.settings import Settings
 from catsdogs.data import sample
 from catsdogs.pipeline import workflow as job
-from catsdogs.results import publish
+from catsdogs.results import manifest, names
 from catsdogs.runtime.errors import ConfigError, Unavailable
 from catsdogs.runtime.events import Demo
 from catsdogs.runtime.log import Log
@@ -88,9 +88,9 @@ def _drawn_sample(directory: Path, options: Mapping[str, Any], log: Log) -> Path
 def _copy_verified(output: Store, directory: Path) -> None:
     """Copy a published run as its users do: the files that its manifest lists, each verified."""
     copy = Folder(directory)
-    for name in [*publish.verify(output), publish.MANIFEST]:
+    for name in [*manifest.verify(output), names.MANIFEST]:
         volume.write(directory / name, b"".join(output.stream(name, 0, *output.stat(name))))
-    publish.verify(copy)
+    manifest.verify(copy)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from catsdogs.results import publish
+from catsdogs.results import manifest
 from catsdogs.storage.store import open_store
 from tests.cluster.api import PermissionDenied
 from tests.cluster.releases import RESTRICTED, Namespace
@@ -18,7 +18,7 @@ def test_install_publishes_a_verified_run(namespace: Namespace, monkeypatch: pyt
     with monkeypatch.context() as patch:
         for name, value in namespace.storage.server.environment.items():
             patch.setenv(name, value)
-        publish.verify(open_store(f"s3://{namespace.bucket}/runs/{run.name}"))
+        manifest.verify(open_store(f"s3://{namespace.bucket}/runs/{run.name}"))
     assert run.ends == [(0, "Completed")]
     # As a user would read it.
     log = namespace.kubectl("logs", f"job/{run.name}")

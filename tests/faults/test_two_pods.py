@@ -29,10 +29,11 @@ def pod(name: str, undisturbed: Undisturbed, directory: Path) -> Path:
     """A volume on which the run is trained, with figures and a log of its own."""
     volume = undisturbed.trained(directory / name)
     run = volume / "work" / RUN_ID
-    metrics, seal = run / "artifacts" / "metrics.json", run / "artifacts" / "artifacts.json"
+    metrics, record = run / "artifacts" / "metrics.json", run / "artifacts" / "artifacts.json"
     metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "pod": name}))
-    digests = {**json.loads(seal.read_text()), "metrics.json": hashlib.sha256(metrics.read_bytes()).hexdigest()}
-    seal.write_text(json.dumps(digests))
+    complete = json.loads(record.read_text())
+    complete["artifacts"]["metrics.json"] = hashlib.sha256(metrics.read_bytes()).hexdigest()
+    record.write_text(json.dumps(complete))
     with (run / "log.jsonl").open("a") as log:
         log.write(json.dumps({"event": "pod", "pod": name}) + "\n")
     return volume

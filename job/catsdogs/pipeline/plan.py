@@ -9,7 +9,7 @@ from catsdogs.data.assignment import assign
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.split import MARKER, split_id
 from catsdogs.data.zip_reader import ranges
-from catsdogs.results import publish
+from catsdogs.results import names, publish
 from catsdogs.runtime.formatting import count_text, size_text
 from catsdogs.storage.store import StorageOptions, open_store
 
@@ -71,7 +71,7 @@ def plan(settings: Settings) -> Plan:
             "steps_per_epoch": -(-sizes["train"] // settings.batch_size),
             "validation_steps": -(-sizes["validation"] // settings.batch_size),
         },
-        "write": {"uri": settings.result, "artifacts": [*publish.ARTIFACTS, *exported, publish.MANIFEST]},
+        "write": {"uri": settings.result, "artifacts": [*names.ARTIFACTS, *exported, names.MANIFEST]},
     }
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from catsdogs import __version__
 from catsdogs.config.settings import Settings
 from catsdogs.pipeline import records
-from catsdogs.results import publish
+from catsdogs.results import names, publish
+from catsdogs.results.log_upload import LogUpload
 from catsdogs.runtime.events import Started, StorageWaiting
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -32,7 +33,7 @@ class Session:
     settings: Settings
     storage_options: StorageOptions
     output: Store
-    log_upload: publish.LogUpload | None
+    log_upload: LogUpload | None
     """The upload of worker 0's log; None in other workers."""
     log: Log
     interruption: Interruption
@@ -71,9 +72,9 @@ def open_session(
 
 
 @contextlib.contextmanager
-def _held_folder(settings: Settings, output: Store, log: Log) -> Iterator[publish.LogUpload | None]:
+def _held_folder(settings: Settings, output: Store, log: Log) -> Iterator[LogUpload | None]:
     """Hold the run's folder, and record the log there. Yield worker 0's upload of it."""
-    path = settings.run_directory / publish.LOG
+    path = settings.run_directory / names.LOG
     with contextlib.ExitStack() as stack:
         stack.enter_context(volume.lock(settings.run_directory))
         records.check_settings(settings.run_directory, settings.model_settings())
@@ -83,7 +84,7 @@ def _held_folder(settings: Settings, output: Store, log: Log) -> Iterator[publis
             file = stack.enter_context(path.open("a"))
         upload = None
         if settings.worker_index == 0:
-            upload = stack.enter_context(contextlib.closing(publish.LogUpload(output, path)))
+            upload = stack.enter_context(contextlib.closing(LogUpload(output, path)))
         stack.enter_context(log.recorded_in(file))
         log.emit(
             Started(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from catsdogs import __version__
 from catsdogs.config import extras
@@ -22,8 +22,13 @@ from catsdogs.data.loader import DataLoader
 from catsdogs.data.split import Split
 from catsdogs.pipeline import records
 from catsdogs.pipeline.session import Session, Skipped, open_session
-from catsdogs.results import publish, tables
-from catsdogs.results.artifacts import metrics_of, write_artifacts
+from catsdogs.results import names, publish
+from catsdogs.results.artifacts import Finished, metrics_of, write_artifacts
+from catsdogs.results.completion import complete_artifacts, mark_complete
+from catsdogs.results.documents import RunDocument, SplitMetrics, TestMetrics
+from catsdogs.results.job_log import before_training
+from catsdogs.results.log_upload import snapshot
+from catsdogs.results.metrics import combined
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import Tracker
 from catsdogs.runtime import gpu, memory
@@ -109,7 +114,7 @@ def _complete(settings: Settings) -> dict[str, Path] | None:
 
     Without a format of --export they are not: the run resumes from its last checkpoint, and trains no further.
     """
-    artifacts = publish.sealed(settings.artifacts)
+    artifacts = complete_artifacts(settings.artifacts)
     return None if artifacts is None or extras.missing_formats(artifacts, settings.export) else artifacts
 
 
@@ -183,12 +188,12 @@ class Run:
         """Return the artifacts that `train` left on the volume. Raises ConfigError if they are not complete."""
         artifacts = _complete(self.settings)
         if artifacts is None:
-            lacks = publish.sealed(self.settings.artifacts) is not None
+            lacks = complete_artifacts(self.settings.artifacts) is not None
             what = "trained without what --export names" if lacks else "nothing trained"
             raise ConfigError(
                 f"{self.settings.run_directory}: {what}; run `catsdogs train` first, with the same options"
             )
-        publish.claim(self.output, json.loads(artifacts[publish.RUN].read_bytes()))
+        publish.claim(self.output, json.loads(artifacts[names.RUN].read_bytes()))
         return artifacts
 
     def publish(self, artifacts: Mapping[str, Path]) -> None:
@@ -199,11 +204,11 @@ class Run:
         self.tracker.finish(artifacts, self.interruption)
         # The log so far becomes an artifact, so nothing may write it there any more.
         self.log_upload.close()
-        log = publish.snapshot(self.settings.run_directory / publish.LOG)
-        files = {**artifacts, publish.LOG: log}
+        log = snapshot(self.settings.run_directory / names.LOG)
+        files = {**artifacts, names.LOG: log}
         owner = self._owner()
         publish.publish(self.output, files, self.settings.run_id, owner, self.log, self.interruption)
-        for key, _ in list(self.output.list(publish.CHECKPOINTS)):
+        for key, _ in list(self.output.list(names.CHECKPOINTS)):
             self.output.delete(key)
         # The artifacts stay on the volume; the checkpoints, three times their size, are of no more use.
         shutil.rmtree(self.settings.run_directory / "checkpoint", ignore_errors=True)
@@ -259,7 +264,7 @@ class Run:
         what = f"{settings.recipe_name} with {images} images of {settings.image_size} pixels a batch"
         memory.require(memory.used() + learner.step_bytes(images), what)
 
-    def _about(self, prepared: Split, devices: "Devices") -> dict[str, Any]:
+    def _about(self, prepared: Split, devices: "Devices") -> RunDocument:
         """run.json: enough to repeat the run."""
         versions = {name: importlib.import_module(name).__version__ for name in VERSIONS_OF}
         return {
@@ -298,7 +303,7 @@ class Run:
 
     def _mirror(self) -> Mirror:
         storage_options = replace(self.storage_options, timeout=min(self.storage_options.timeout, MIRROR_TIMEOUT))
-        return Mirror(open_store(f"{self.settings.result}/{publish.CHECKPOINTS}", storage_options))
+        return Mirror(open_store(f"{self.settings.result}/{names.CHECKPOINTS}", storage_options))
 
     def _generator(self, prepared: Split, name: str, most_bytes: int) -> DataLoader:
         paths = prepared.paths(name)
@@ -317,7 +322,7 @@ class Run:
         )
 
     def _write_artifacts(
-        self, learner: Any, prepared: Split, progress: Progress, about: Mapping[str, Any]
+        self, learner: "Learner", prepared: Split, progress: Progress, about: RunDocument
     ) -> dict[str, Path]:
         from catsdogs.pipeline import gather
         from catsdogs.training import evaluation
@@ -326,30 +331,48 @@ class Run:
         test = self._generator(prepared, "test", most_bytes=0)
         predictions = evaluation.predict(learner.model, test, prepared.directory, self.log, self.interruption)
         predictions = gather.of_all(predictions, prepared, self.group)
+        train_metrics = self._evaluate_train(learner, prepared)
         if self.group.worker:
             return {}
-        figures = prediction_metrics(predictions)
+        test_metrics: TestMetrics = prediction_metrics(predictions)
         self.log.emit(
             Evaluated(
-                accuracy=figures["accuracy"],
-                images=figures["images"],
-                correct=figures["correct"],
-                loss=figures["loss"],
+                accuracy=test_metrics["accuracy"],
+                images=test_metrics["images"],
+                correct=test_metrics["correct"],
+                loss=test_metrics["loss"],
             )
         )
-        with volume.failures(self.settings.run_directory), (self.settings.run_directory / publish.LOG).open() as log:
-            metrics = metrics_of(progress, figures, tables.earlier(log), time.monotonic() - began)
+        with volume.failures(self.settings.run_directory), (self.settings.run_directory / names.LOG).open() as log:
+            before = before_training(log)
+        assert progress.best is not None
+        metrics = metrics_of(
+            progress.history, progress.best, train_metrics, test_metrics, before, time.monotonic() - began
+        )
         directory = self.settings.artifacts
         with volume.failures(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            learner.save(directory / publish.MODEL)
+            learner.save(directory / names.MODEL)
             if self.settings.export:
-                # Imported only for whoever asks for it: it sets TensorFlow to other rounding.
+                # Imported only if it is needed: it sets TensorFlow to other rounding.
                 from catsdogs.training import export
 
                 metrics["exports"] = export.export(
-                    directory / publish.MODEL, self.settings.export, test, self.log, self.interruption
+                    directory / names.MODEL, self.settings.export, test, self.log, self.interruption
                 )
-            write_artifacts(directory, self.settings, about, metrics, progress, prepared, predictions)
+            write_artifacts(directory, Finished(self.settings, about, metrics, progress.history, prepared, predictions))
         exported = [extras.FORMATS[name] for name in self.settings.export]
-        return publish.seal(directory, [*publish.MADE_BY_TRAINING, *exported])
+        return mark_complete(directory, [*names.TRAINED, *exported])
+
+    def _evaluate_train(self, learner: "Learner", prepared: Split) -> SplitMetrics:
+        """Return the model's metrics on all workers' training images, undistorted. Raises Interrupted, VolumeError."""
+        from catsdogs.training import evaluation
+
+        loader = self._generator(prepared, "train", int(memory.SHARE_FOR_IMAGES * memory.limit()))
+        loader = replace(loader, shuffled=False, augmentation=None, mixup=0.0)
+        predictions = evaluation.predict(learner.model, loader, prepared.directory, self.log, self.interruption)
+        shard = (0.0, 0, 0)
+        if predictions:
+            metrics = prediction_metrics(predictions)
+            shard = metrics["loss"], metrics["images"], metrics["correct"]
+        return combined(self.group.gather_json(shard, tuple[float, int, int]))

@@ -1,11 +1,11 @@
-"""Cat or dog, for any number of image files, with a published model."""
+"""Classifies image files with a published model: cat or dog."""
 
 import json
 import math
 import os
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.data.loader import as_input
-from catsdogs.results import publish
+from catsdogs.results import manifest, names
 from catsdogs.runtime import cores
 from catsdogs.runtime.errors import BadData, NotFound, printable
 from catsdogs.runtime.formatting import percent
@@ -27,14 +27,14 @@ from catsdogs.training.predictions import predicted_label
 
 BATCH_SIZE = 32
 AHEAD = 3
-"""Batches that are decoded at once, the one that is next among them."""
+"""Batches that are decoded at once, including the next one."""
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
-"""What is taken for an image in a folder; a file that is named itself may be called anything."""
+"""Of the images in a folder. A file that is named itself may have any suffix."""
 
 
-class Verdict(NamedTuple):
+class Prediction(NamedTuple):
     image: str
-    verdict: str
+    label: str
     dog: float
     """The probability of a dog."""
 
@@ -47,36 +47,40 @@ class Unreadable(NamedTuple):
 HEAD = "VERDICT  PROBABILITY  IMAGE"
 
 
-def line_of(verdict: Verdict) -> str:
-    """Under HEAD: what the image is called, how probable that is, and its name."""
-    probable = percent(verdict.dog if verdict.verdict == "dog" else 1 - verdict.dog)
-    return f"{verdict.verdict:<7}  {probable:>11}  {printable(verdict.image)}"
+def line_of(prediction: Prediction) -> str:
+    """Return the line under HEAD: label, its probability, image."""
+    probability = percent(prediction.dog if prediction.label == "dog" else 1 - prediction.dog)
+    return f"{prediction.label:<7}  {probability:>11}  {printable(prediction.image)}"
 
 
-def json_of(one: Verdict | Unreadable) -> str:
-    """A line of JSON: image, verdict and dog, its probability, null if the model gives none; or image and reason."""
-    facts = one._asdict()
-    if isinstance(one, Verdict) and not math.isfinite(one.dog):
-        facts["dog"] = None
-    return json.dumps(facts)
+def json_of(result: Prediction | Unreadable) -> str:
+    """Return a line of JSON: image, verdict and dog, which is null unless the probability is a number; or image and
+    reason."""
+    if isinstance(result, Unreadable):
+        return json.dumps({"image": result.image, "reason": result.reason})
+    dog = result.dog if math.isfinite(result.dog) else None
+    return json.dumps({"image": result.image, "verdict": result.label, "dog": dog})
 
 
 def predict(
-    images: Iterable[str], model: str, storage_options: StorageOptions, interruption: Interruption
-) -> Iterator[Verdict | Unreadable]:
-    """For each file, and each image in each folder, what the model says or why it could not be asked.
+    images: Sequence[str], model: str, storage_options: StorageOptions, interruption: Interruption
+) -> Iterator[Prediction | Unreadable]:
+    """Yield a result for each file, and for each image in each folder, in the order given, folders by name.
 
-    In the order given, folders by name; a batch is in memory at a time. `model` is a published run, whose model is
-    checked against its manifest, or a `.keras` file, which is checked if a manifest lies beside it.
-    Raises NotFound, BadData for a model that cannot be used, Interrupted, and what reading the model raises.
+    One batch is in memory at a time. `model` is a published run, whose model is compared with its manifest, or a
+    `.keras` file, which is compared with the manifest beside it if there is one.
+    Raises NotFound if none of the images exists, BadData for a model that cannot be used, Interrupted, and what reading
+    the model raises.
     """
+    if missing := _missing(images):
+        raise NotFound(missing)
     with tempfile.TemporaryDirectory(prefix="catsdogs-") as directory:
         uri, data = _model(model, storage_options)
-        file = Path(directory, publish.MODEL)
+        file = Path(directory, names.MODEL)
         volume.write(file, data, durable=False)
         del data
         interruption.check()
-        # Imported only now: a model that cannot be had is said at once.
+        # Imported only now, so that a missing model is reported at once.
         from catsdogs.training import devices
 
         devices.start(require_gpu=False)
@@ -86,59 +90,67 @@ def predict(
     probabilities_of = evaluation.probability_of(loaded)
     image_size = loaded.input_shape[1]
     assert image_size is not None, "evaluation.load checks it"
-    for names, decoded in _batches(images, image_size):
+    for files, decoded in _batches(images, image_size):
         interruption.check()
-        good = [picture for picture in decoded if not isinstance(picture, str)]
-        probabilities = iter(probabilities_of(as_input(np.stack(good))) if good else [])
-        for name, picture in zip(names, decoded, strict=True):
-            if isinstance(picture, str):
-                yield Unreadable(name, picture)
+        readable = [pixels for pixels in decoded if not isinstance(pixels, str)]
+        probabilities = iter(probabilities_of(as_input(np.stack(readable))) if readable else [])
+        for name, pixels in zip(files, decoded, strict=True):
+            if isinstance(pixels, str):
+                yield Unreadable(name, pixels)
             else:
                 dog = next(probabilities)
-                yield Verdict(name, predicted_label(dog), dog)
+                yield Prediction(name, predicted_label(dog), dog)
+
+
+def _missing(images: Sequence[str]) -> str | None:
+    """Return an error if no image or folder of these exists."""
+    if any(map(os.path.lexists, images)):
+        return None
+    others = f" (and {len(images) - 1} more)" if images[1:] else ""
+    return f"{images[0]}: no such file or folder{others}; check the path"
 
 
 def _model(address: str, storage_options: StorageOptions) -> tuple[str, bytes]:
-    """Where the model lies, and its bytes, compared with the manifest of its run; a file of its own may have none."""
+    """Return the model's address and its bytes, compared with its run's manifest. A single file needs none."""
     address = address.rstrip("/") or "/"
     is_run = not address.endswith(".keras")
-    folder, _, name = (address, "", publish.MODEL) if is_run else address.rpartition("/")
+    folder, _, name = (address, "", names.MODEL) if is_run else address.rpartition("/")
     store = open_store(folder or ("/" if address.startswith("/") else "."), storage_options)
     try:
-        entries = {entry.name: entry for entry in publish.manifest(store)[1]}
+        entries = manifest.load(store).entries
     except NotFound:
         if is_run:
             raise
         entries = {}
     if name in entries:
-        return store.uri(name), publish.contents(store, entries[name])
+        return store.uri(name), manifest.contents(store, entries[name], most_bytes=None)
     if is_run:
-        raise BadData(f"{store.uri(name)}: not in the manifest; publish the run anew under another --run-id")
+        raise BadData(f"{store.uri(name)}: not in the manifest; publish the run again under another --run-id")
     return store.uri(name), read(store, name)
 
 
 def _batches(images: Iterable[str], size: int) -> Iterator[tuple[list[str], list[NDArray[np.uint8] | str]]]:
-    """Names, and for each its picture, size×size×3, or why there is none; the next batches are decoded meanwhile."""
+    """Yield names, and for each its pixels, size×size×3, or why there are none. The next batches are decoded ahead."""
     pool = ThreadPoolExecutor(cores.usable(), "images")
     ahead: deque[tuple[list[str], list[Future[NDArray[np.uint8] | str]]]] = deque()
     files = _files(images)
     try:
         while batch := list(islice(files, BATCH_SIZE)):
-            futures = [pool.submit(_picture, name, reason, size) for name, reason in batch]
+            futures = [pool.submit(_pixels, name, reason, size) for name, reason in batch]
             ahead.append(([name for name, _ in batch], futures))
             if len(ahead) == AHEAD:
-                names, ready = ahead.popleft()
-                yield names, [future.result() for future in ready]
-        for names, ready in ahead:
-            yield names, [future.result() for future in ready]
+                batch_names, ready = ahead.popleft()
+                yield batch_names, [future.result() for future in ready]
+        for batch_names, ready in ahead:
+            yield batch_names, [future.result() for future in ready]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _files(images: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-    """Each file that is named, and each image in a folder that is; with a reason, what cannot be one.
+    """Yield each file that is named, and each image in each folder that is; a reason with what cannot be an image.
 
-    Of a folder hidden files are left out: there are some beside every image that a Mac has packed.
+    Hidden files in folders are skipped: archives made on a Mac have one beside every image.
     """
     for image in images:
         if not os.path.isdir(image):
@@ -146,9 +158,9 @@ def _files(images: Iterable[str]) -> Iterator[tuple[str, str | None]]:
             continue
         empty = True
         failed: list[OSError] = []
-        for folder, folders, names in os.walk(image, onerror=failed.append):
+        for folder, folders, entries in os.walk(image, onerror=failed.append):
             folders.sort()
-            for name in sorted(names):
+            for name in sorted(entries):
                 if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                     empty = False
                     yield os.path.join(folder, name), None
@@ -157,8 +169,8 @@ def _files(images: Iterable[str]) -> Iterator[tuple[str, str | None]]:
             yield image, "no images in this folder"
 
 
-def _picture(name: str, reason: str | None, size: int) -> NDArray[np.uint8] | str:
-    """size×size×3, or why there is none: `reason` if that is known already."""
+def _pixels(name: str, reason: str | None, size: int) -> NDArray[np.uint8] | str:
+    """Return the image's pixels, size×size×3, or why there are none: `reason` if it is known already."""
     try:
         return reason or decode(Path(name).read_bytes(), (size, size))
     except OSError as error:

@@ -1,33 +1,64 @@
-"""The runs that lie in an output, side by side."""
+"""Lists the runs of an output: the published ones with their metrics, the others with what their log says."""
 
-import json
+import contextlib
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal, TypedDict
 
-from catsdogs.results import publish
+from catsdogs.results import documents, manifest, names
+from catsdogs.results.job_log import Start, newest_start
+from catsdogs.results.manifest import Manifest
 from catsdogs.results.metrics import wilson_interval
-from catsdogs.runtime.errors import BadData, printable
+from catsdogs.runtime.errors import BadData, Changed, ConfigError, printable
 from catsdogs.runtime.formatting import percent
-from catsdogs.storage.lease import KEY as LEASE
-from catsdogs.storage.store import StorageOptions, Store, open_store, read
+from catsdogs.storage.store import StorageOptions, Store, open_store
 
 WORKERS = 8
+SILENCE = 300.0
+"""Seconds after the newest event of its log from which a start counts as stopped. A running job logs an event every few
+seconds, and uploads its log every 30; loading TensorFlow, compiling and exporting can take minutes without one."""
+MAX_LOG = 8 << 20
+"""Bytes from the end of a log that are read: a day of training."""
+WIDTH = 80
+"""Columns of the table."""
 STATES = ("published", "unpublished", "damaged")
+Status = Literal["published", "running", "interrupted", "failed", "stopped", "unknown", "damaged", "newer"]
+"""What became of an unpublished run's newest start. `stopped`: it logged no failure, because it was killed, or was one
+of the commands prepare and train. `unknown`: there is no log. `newer`: a newer version's run, published or not."""
 SETTINGS = ("recipe_name", "epochs", "seed", "image_size", "batch_size", "learning_rate", "train_per_class")
-FIGURES = ("test_accuracy", "interval", "test_correct", "test_images", "validation_accuracy", "best_epoch")
-COLUMNS = ("run", "test accuracy", "95 % interval", "images", "validation", "recipe", "epochs", "seed", "published")
-_NAMES = "|".join(map(re.escape, (*publish.ARTIFACTS, *publish.EXPORTS, publish.MANIFEST, LEASE)))
-_OF_A_RUN = re.compile(rf"([^/]+)/({_NAMES}|{publish.CHECKPOINTS}.*)", re.DOTALL)
+METRICS = ("test_accuracy", "interval", "test_correct", "test_images", "validation_accuracy", "best_epoch")
+COLUMNS = ("run", "test", "95 % interval", "recipe", "epochs", "seed", "status")
+_NAMES = "|".join(map(re.escape, (*names.ARTIFACTS, *names.EXPORTS, names.MANIFEST, names.LEASE)))
+_OF_A_RUN = re.compile(rf"([^/]+)/({_NAMES}|{names.CHECKPOINTS}.*)", re.DOTALL)
+_MALFORMED = (ValueError, KeyError, TypeError, ArithmeticError)
+"""What reading raises for JSON that is not a run's."""
+
+
+class LastStart(TypedDict):
+    """The newest start of an unpublished run, from its log."""
+
+    started: str | None
+    """ISO 8601, UTC."""
+    host: str | None
+    """Of the process; in Kubernetes the pod."""
+    logged: str
+    """When the newest event was logged; ISO 8601, UTC."""
+    text: str
+    """Of that event; of a failure the error."""
+    exit_code: int | None
+    """Of a start that failed or was interrupted."""
 
 
 def runs(output: str, storage_options: StorageOptions) -> list[dict[str, Any]]:
-    """Every run in `output`: the published ones by test accuracy, best first, then the others by name.
+    """Return every run in `output`: the published ones by test accuracy, best first, then the others by name.
 
-    Each has run_id, uri, state (one of STATES), problem (what is wrong with a damaged one), published (when), SETTINGS
-    and FIGURES; what is not known is None. A published one has every artifact in the size that its manifest says, and
-    what is read here has the manifest's SHA-256. Raises what the store raises when it cannot be listed or read.
+    Each has run_id, uri, state (one of STATES), status, problem (what is wrong with a damaged one), published (when),
+    last_start, SETTINGS and METRICS; what is not known is None. A published run has every artifact of its manifest in
+    the size given there, and what is read here has the manifest's SHA-256. Raises what the store raises when it cannot
+    be listed or read.
     """
     store = open_store(output, storage_options)
     sizes: dict[str, dict[str, int]] = {}
@@ -35,51 +66,110 @@ def runs(output: str, storage_options: StorageOptions) -> list[dict[str, Any]]:
         if of_a_run := _OF_A_RUN.fullmatch(key):
             sizes.setdefault(of_a_run[1], {})[of_a_run[2]] = stat.size
     with ThreadPoolExecutor(WORKERS, "runs") as pool:
-        found = list(pool.map(lambda run_id: _look(store.within(run_id), run_id, sizes[run_id]), sizes))
-    return sorted(found, key=lambda run: (STATES.index(run["state"]), -(run["test_accuracy"] or 0), run["run_id"]))
+        rows = list(pool.map(lambda run_id: _look(store.within(run_id), run_id, sizes[run_id]), sizes))
+    return sorted(rows, key=lambda run: (STATES.index(run["state"]), -(run["test_accuracy"] or 0), run["run_id"]))
 
 
 def _look(run: Store, run_id: str, sizes: Mapping[str, int]) -> dict[str, Any]:
-    row: dict[str, Any] = {"run_id": run_id, "uri": run.uri(""), "state": "unpublished", "problem": None}
-    row |= dict.fromkeys(("published", *SETTINGS, *FIGURES))
+    row: dict[str, Any] = {"run_id": run_id, "uri": run.uri(""), "state": "unpublished", "status": "unknown"}
+    row |= dict.fromkeys(("problem", "published", "last_start", *SETTINGS, *METRICS))
     try:
-        if publish.MANIFEST not in sizes:
-            return row | (_settings(read(run, publish.RUN)) if publish.RUN in sizes else {})
-        document, listed = publish.manifest(run)
-        entries = {entry.name: entry for entry in listed}
-        for name in sorted({*publish.ARTIFACTS, *entries}):
-            if name not in entries or sizes.get(name, -1) != entries[name].size:
-                raise BadData(f"{run.uri(name)}: not what the manifest says")
-        row |= _settings(publish.contents(run, entries[publish.RUN]))
-        row |= _figures(publish.contents(run, entries[publish.METRICS]))
-        return row | {"state": "published", "published": document["published"]}
+        if names.MANIFEST in sizes:
+            return row | _published(run, manifest.load(run), sizes)
+        if names.RUN in sizes:
+            row |= _settings(documents.read_bounded(run, names.RUN), run.uri(names.RUN))
+        return row | (_unpublished(run) if names.LOG in sizes else {})
+    except ConfigError as error:
+        state = "published" if names.MANIFEST in sizes else "unpublished"
+        return row | {"state": state, "status": "newer", "problem": str(error)}
     except BadData as error:
         problem = str(error)
-    except (ValueError, KeyError, TypeError):
+    except _MALFORMED:
         problem = f"{run.uri('')}: its files are not those of a run"
-    return row | {"state": "damaged", "problem": problem}
+    return row | {"state": "damaged", "status": "damaged", "problem": problem}
 
 
-def _settings(run_json: bytes) -> dict[str, Any]:
-    settings = json.loads(run_json)["settings"]
+def _published(run: Store, found: Manifest, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Raises BadData if the run is not what its manifest says, ConfigError if a newer version wrote it, or one of
+    _MALFORMED."""
+    for name in found.missing:
+        raise BadData(f"{run.uri(name)}: not in the manifest")
+    for entry in found.entries.values():
+        # `sizes` lacks the names that this version does not know.
+        size = sizes[entry.name] if entry.name in sizes else run.stat(entry.name).size
+        if size != entry.size:
+            raise BadData(f"{run.uri(entry.name)}: not what the manifest says")
+    return {
+        "state": "published",
+        "status": "published",
+        "published": found.published,
+        **_settings(manifest.contents(run, found.entries[names.RUN]), run.uri(names.RUN)),
+        **_metrics(manifest.contents(run, found.entries[names.METRICS]), run.uri(names.METRICS)),
+    }
+
+
+def _settings(run_json: bytes, where: str) -> dict[str, Any]:
+    settings = documents.load_run(run_json, where)["settings"]
+    if not all(settings[name] is None or isinstance(settings[name], str | int | float) for name in SETTINGS):
+        raise TypeError
     return {name: settings[name] for name in SETTINGS}
 
 
-def _figures(metrics_json: bytes) -> dict[str, Any]:
-    metrics = json.loads(metrics_json)
+def _metrics(metrics_json: bytes, where: str) -> dict[str, Any]:
+    metrics = documents.load_metrics(metrics_json, where)
     correct, images = int(metrics["test"]["correct"]), int(metrics["test"]["images"])
-    figures = (
+    values = (
         float(metrics["test"]["accuracy"]), wilson_interval(correct, images), correct, images,
-        float(metrics["validation"]["accuracy"]), metrics["best_epoch"],
+        float(metrics["validation"]["accuracy"]), int(metrics["best_epoch"]),
     )  # fmt: skip
-    return dict(zip(FIGURES, figures, strict=True))
+    return dict(zip(METRICS, values, strict=True))
+
+
+def _unpublished(run: Store) -> dict[str, Any]:
+    start = newest_start(_log_tail(run).decode(errors="replace").splitlines())
+    if start is None:
+        return {}
+    last_start: LastStart = {
+        "started": start.began.isoformat() if start.began else None,
+        "host": start.host,
+        "logged": start.last.isoformat(),
+        "text": start.text,
+        "exit_code": start.exit_code,
+    }
+    return {"status": _status_of(start, datetime.now(UTC)), "last_start": last_start}
+
+
+def _status_of(start: Start, now: datetime) -> Status:
+    if start.exit_code is not None:
+        return "interrupted" if start.interrupted else "failed"
+    return "running" if (now - start.last).total_seconds() < SILENCE else "stopped"
+
+
+def _log_tail(run: Store) -> bytes:
+    # A running job replaces its log now and then; to be replaced in both reads it would have to do so within a moment.
+    for _ in range(3):
+        stat = run.stat(names.LOG)
+        with contextlib.suppress(Changed):
+            return b"".join(run.stream(names.LOG, max(0, stat.size - MAX_LOG), stat.size, stat.etag))
+    raise Changed(run.uri(names.LOG))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line a run under a line of heads, in columns."""
+    """Return a line per run under a line of heads, in at most WIDTH columns, then a note on each unpublished run.
+
+    A run id that is too long for its column has a line of its own.
+    """
     lines = [[head.upper() for head in COLUMNS], *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    widths[0] = max(len(COLUMNS[0]), min(widths[0], WIDTH - sum(width + 2 for width in widths[1:])))
+    text = []
+    for run_id, *cells in lines:
+        if len(run_id) > widths[0]:
+            text.append(run_id)
+            run_id = ""
+        text.append("  ".join(map(str.ljust, [run_id, *cells], widths)).rstrip())
+    notes = [note for row in rows if (note := _note(row))]
+    return "\n".join([*text, *([""] if notes else []), *notes])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -87,12 +177,34 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     texts = (
         row["run_id"],
         percent(row["test_accuracy"]) if known else None,
-        "{} to {}".format(*map(percent, row["interval"])) if known else None,
-        f"{row['test_images']:,}" if known else None,
-        percent(row["validation_accuracy"]) if known else None,
+        "{} to {}".format(*map(percent, row["interval"])).replace(" % to", " to") if known else None,
         row["recipe_name"],
         row["epochs"],
         row["seed"],
-        row["published"] if row["state"] == "published" else row["state"],
+        str(row["published"])[:10] if row["state"] == "published" else row["status"],
     )
     return ["–" if text is None else printable(str(text)) for text in texts]
+
+
+def _note(row: Mapping[str, Any]) -> str | None:
+    """Return what the log says about an unpublished run, in lines of at most WIDTH columns where its words allow it."""
+    start: LastStart | None = row["last_start"]
+    if start is None:
+        return None
+    text = textwrap.shorten(start["text"], 500, placeholder=" …")
+    by = f" on {start['host']}" if start["host"] else ""
+    match row["status"]:
+        case "running":
+            what = f"running{by} since {_minute(start['started'])}; {_minute(start['logged'])}: {text}"
+        case "failed":
+            what = f"failed{by} at {_minute(start['logged'])} with exit code {start['exit_code']}: {text}"
+        case "interrupted":
+            what = f"interrupted{by} at {_minute(start['logged'])}; the same command resumes it"
+        case _:
+            what = f"stopped{by}, silent since {_minute(start['logged'])}: {text}"
+    note = f"{printable(row['run_id'])}: {what}"
+    return textwrap.fill(note, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _minute(time: str | None) -> str:
+    return "an unknown time" if time is None else f"{time[:10]} {time[11:16]} UTC"

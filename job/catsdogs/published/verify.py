@@ -1,173 +1,184 @@
-"""Whether a published run is what it says: its files against its manifest, its accuracy against the archive."""
+"""Checks a published run: its files against its manifest, its metrics against the archive."""
 
 import contextlib
 import csv
 import hashlib
-import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from catsdogs.data import split
 from catsdogs.data.archive import Archive, open_archive, unpack
 from catsdogs.data.assignment import path_of
 from catsdogs.data.images import NotAnImage, decode
-from catsdogs.data.labels import CLASSES
+from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.loader import DataLoader
-from catsdogs.data.split import MARKER
 from catsdogs.data.zip_reader import Broken, Member, fetch
-from catsdogs.results import publish
+from catsdogs.results import documents, manifest, names
 from catsdogs.results.metrics import wilson_interval
 from catsdogs.runtime.errors import BadData
-from catsdogs.runtime.events import ArtifactDiffers, ArtifactVerified, HeldOutEvaluated, Reproduced, RunVerified
+from catsdogs.runtime.events import (
+    ArtifactDiffers,
+    ArtifactVerified,
+    HeldOutEvaluated,
+    Reproduced,
+    RunVerified,
+    TrainReproduced,
+)
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import volume
+from catsdogs.storage import document, volume
 from catsdogs.storage.store import StorageOptions, Store, open_store
 from catsdogs.training.predictions import Prediction, prediction_metrics
 
-COUNTS = ("images", "correct", "accuracy", "confusion")
-"""What a run claims of its test images that must come out exactly; the loss differs with the processor."""
+Count = Literal["images", "correct", "accuracy", "confusion"]
+TRAIN_COUNTS: tuple[Count, ...] = ("images", "correct", "accuracy")
+TEST_COUNTS: tuple[Count, ...] = (*TRAIN_COUNTS, "confusion")
+"""What a run claims of a split that must come out exactly."""
+LOSS_TOLERANCE = 1e-3
+"""Relative and absolute, of the loss on the training images: it differs with the processor, as probabilities do."""
+HELD_OUT = "held-out"
+"""The folder of held-out images in the workspace, beside those of the splits."""
+Evaluate = Callable[[Sequence[Path]], list[Prediction]]
 
 
 def verify(address: str, storage_options: StorageOptions, log: Log, interruption: Interruption) -> None:
-    """Reads every artifact of the run at `address` through, and says of each whether it is the manifest's.
+    """Compare every artifact of the run at `address` with its manifest, and report each.
 
-    Raises NotFound if it is not published, BadData when all were read if one differs or is missing, Interrupted.
+    Raises NotFound if it is not published, ConfigError if a newer version published it, Interrupted, and BadData at the
+    end if an artifact differs or is missing, or if the manifest does not list what every run has.
     """
     run = open_store(address, storage_options)
-    document, entries = publish.manifest(run)
+    found = manifest.load(run)
     problems = []
-    for entry in entries:
+    for entry in found.entries.values():
         interruption.check()
         try:
-            publish.check(run, entry)
+            manifest.check(run, entry)
             log.emit(ArtifactVerified(artifact=entry.name, size=entry.size))
         except BadData as error:
             problems.append(str(error))
-    listed = {entry.name for entry in entries}
-    problems += [f"{run.uri(name)}: not in the manifest" for name in publish.ARTIFACTS if name not in listed]
+    problems += [f"{run.uri(name)}: not in the manifest" for name in found.missing]
     for problem in problems:
         log.emit(ArtifactDiffers(reason=problem))
     if problems:
         others = f" (and {len(problems) - 1} more)" if problems[1:] else ""
         raise BadData(problems[0] + others)
-    log.emit(RunVerified(run_id=document.get("run_id"), artifacts=len(entries)))
+    log.emit(RunVerified(run_id=found.run_id, artifacts=len(found.entries)))
 
 
 def verify_accuracy(
     address: str,
     archive: str,
-    further: int,
+    held_out: int,
     directory: Path,
     storage_options: StorageOptions,
     log: Log,
     interruption: Interruption,
 ) -> None:
-    """Evaluates the run's model again on the archive's test images, and compares that with what the run claims.
-    Then says how it does on so many `further` images of each class, if any: those of the lowest numbers that the run
-    has not used.
+    """Evaluate the run's model again on the archive's images, and compare the result with what the run claims.
+
+    On the test images, every prediction must be the same; on the training images, the numbers of images and of correct
+    predictions, and the loss within LOSS_TOLERANCE. Runs of older versions claim nothing about the training images.
+    Then evaluate the model on `held_out` images per class, if any: those with the lowest numbers that the run has not
+    used.
 
     Works in `directory`/verify, and leaves nothing there; an inner zip that has to be unpacked stays in
-    `directory`/archive. Raises BadData if the archive is another one, if the model comes to another verdict on any
-    image, or if there are not so many further ones, and what reading and writing raise.
+    `directory`/archive. Raises BadData if the archive is another one, if the result differs, or if there are not as
+    many held-out images; and what reading and writing raise.
     """
     run = open_store(address, storage_options)
     claim = _claim_of(run)
     found = unpack(open_archive(archive, storage_options), directory / "archive", log, interruption)
     if found.identity["directory_sha256"] != claim.archive:
         raise BadData(f"{archive}: not the archive that {run.uri('')} was made from; name that one")
-    more = _further(found, claim, further)
+    unused = _unused(found, claim, held_out)
     with _workspace(directory / "verify") as workspace:
-        paths = _fetch(found, claim.images, workspace, interruption)
-        model_file = workspace / publish.MODEL
-        volume.write(model_file, claim.model, durable=False)
-        interruption.check()
-        # Imported only now: whoever verifies files alone never waits for TensorFlow.
-        from catsdogs.training import devices
-
-        device = devices.start(require_gpu=False).name
-        from catsdogs.training import evaluation
-
-        model = evaluation.load(model_file, run.uri(publish.MODEL))
-
-        def predictions_on(paths: Sequence[Path]) -> list[Prediction]:
-            # In the batches of the run: another number of images at once may round otherwise.
-            images = DataLoader.of(
-                paths, batch_size=claim.batch_size, image_size=claim.image_size, seed=0, shuffled=False,
-                scratch=workspace, most_bytes=0,
-            )  # fmt: skip
-            return evaluation.predict(model, images, workspace, log, interruption)
-
-        predictions = predictions_on(paths)
-        figures = prediction_metrics(predictions)
-        difference = _compare(run.uri(""), claim, predictions, figures, device)
-        log.emit(
-            Reproduced(
-                device=device,
-                correct=figures["correct"],
-                images=figures["images"],
-                accuracy=figures["accuracy"],
-                difference=difference,
-            )
-        )
-        if more:
-            sound = _fetch_further(found, more, workspace, interruption)
-            figures = prediction_metrics(predictions_on(sound))
-            low, high = wilson_interval(figures["correct"], figures["images"])
-            log.emit(HeldOutEvaluated(**figures, low=low, high=high, broken=len(more) - len(sound)))
+        test = _fetch(found, claim.images["test"], "test", workspace, interruption)
+        evaluate, device = _load_model(claim, run.uri(names.MODEL), workspace, log, interruption)
+        _compare_test(run.uri(""), claim, evaluate(test), device, log)
+        if claim.train is not None:
+            train = _fetch(found, claim.images["train"], "train", workspace, interruption)
+            _compare_train(run.uri(""), claim, claim.train, evaluate(train), device, log)
+        if unused:
+            images = _fetch_held_out(found, unused, workspace, interruption)
+            result = prediction_metrics(evaluate(images))
+            low, high = wilson_interval(result["correct"], result["images"])
+            log.emit(HeldOutEvaluated(**result, low=low, high=high, broken=len(unused) - len(images)))
 
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a published run says of itself, each part checked by the manifest's SHA-256."""
+    """What a published run says about itself, each part checked by the manifest's SHA-256."""
 
     model: bytes
     device: str
     archive: str
-    """Its directory's SHA-256."""
+    """The SHA-256 of its directory."""
     image_size: int
     batch_size: int
+    train: dict[str, Any] | None
+    """TRAIN_COUNTS and loss; None for a run of an older version, which has only running means."""
     test: dict[str, Any]
-    """Of metrics.json."""
-    images: list[dict[str, Any]]
-    """Those of split.json that test."""
+    """TEST_COUNTS."""
+    images: dict[str, dict[str, str]]
+    """Split → member → SHA-256."""
     used: frozenset[str]
-    """The members that it has looked at: all of split.json, those left out among them."""
+    """All members that the run has read, including excluded ones."""
     predictions: dict[str, tuple[str, float]]
-    """Image → verdict, probability of a dog."""
+    """Image → predicted label, probability of a dog."""
 
 
 def _claim_of(run: Store) -> _Claim:
-    """Raises NotFound, or BadData if an artifact is not the manifest's or not what a run writes."""
-    entries = {entry.name: entry for entry in publish.manifest(run)[1]}
+    """Raises NotFound, ConfigError for a newer version's run, or BadData if an artifact is not the manifest's or not
+    what a run writes."""
+    entries = manifest.load(run).entries
+    for name in (names.MODEL, names.RUN, names.METRICS, names.SPLIT, names.PREDICTIONS):
+        if name not in entries:
+            raise BadData(f"{run.uri(name)}: not in the manifest, so that the run's accuracy cannot be verified")
     try:
-        names = (publish.MODEL, publish.RUN, publish.METRICS, MARKER, publish.PREDICTIONS)
-        model, about, metrics, split, predictions = (publish.contents(run, entries[name]) for name in names)
-        about, metrics, split = map(json.loads, (about, metrics, split))
+        about = documents.load_run(manifest.contents(run, entries[names.RUN]), run.uri(names.RUN))
+        metrics = documents.load_metrics(manifest.contents(run, entries[names.METRICS]), run.uri(names.METRICS))
+        record = document.load(manifest.contents(run, entries[names.SPLIT]), split.FORMAT, run.uri(names.SPLIT))
+        predictions = manifest.contents(run, entries[names.PREDICTIONS]).decode()
+        images = {name: _digests(record["images"], name) for name in SPLITS}
+        batch_size = int(about["settings"]["batch_size"])
+        if batch_size < 1 or not all(images.values()):
+            raise ValueError
         return _Claim(
-            model=model,
-            device=about["device"]["name"],
+            model=manifest.contents(run, entries[names.MODEL], most_bytes=None),
+            device=str(about["device"]["name"]),
             archive=about["archive"]["directory_sha256"],
             image_size=int(about["settings"]["image_size"]),
-            batch_size=int(about["settings"]["batch_size"]),
-            test={name: metrics["test"][name] for name in COUNTS},
-            images=[image for image in split["images"] if image["path"].startswith("test/")],
-            used=frozenset(one["member"] for one in split["images"] + split["quarantined"]),
+            batch_size=batch_size,
+            train=_train_claim(metrics["train"]) if documents.evaluates_train(metrics) else None,
+            test={name: metrics["test"][name] for name in TEST_COUNTS},
+            images=images,
+            used=frozenset(image["member"] for image in record["images"] + record["quarantined"]),
             predictions={
                 row["image"]: (row["verdict"], float(row["probability"]))
-                for row in csv.DictReader(predictions.decode().splitlines())
+                for row in csv.DictReader(predictions.splitlines())
             },
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, csv.Error):
         raise BadData(f"{run.uri('')}: its files are not those of a run") from None
+
+
+def _train_claim(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{name: metrics[name] for name in TRAIN_COUNTS}, "loss": float(metrics["loss"])}
+
+
+def _digests(images: Iterable[Mapping[str, str]], name: str) -> dict[str, str]:
+    """Return member → SHA-256 of the images of one split."""
+    return {image["member"]: image["sha256"] for image in images if image["path"].startswith(f"{name}/")}
 
 
 @contextlib.contextmanager
 def _workspace(directory: Path) -> Iterator[Path]:
-    """An empty folder for this process alone; what a killed one left there goes first. Raises VolumeError."""
+    """Yield an empty folder for this process alone. Removes what a killed process left there. Raises VolumeError."""
     with volume.lock(directory):
         workspace = directory / "images"
         shutil.rmtree(workspace, ignore_errors=True)
@@ -177,37 +188,62 @@ def _workspace(directory: Path) -> Iterator[Path]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def _load_model(claim: _Claim, uri: str, workspace: Path, log: Log, interruption: Interruption) -> tuple[Evaluate, str]:
+    """Return a function that evaluates the run's model on image files, and the device that does it."""
+    path = workspace / names.MODEL
+    volume.write(path, claim.model, durable=False)
+    interruption.check()
+    # Imported only now: verifying files does not need TensorFlow.
+    from catsdogs.training import devices
+
+    device = devices.start(require_gpu=False).name
+    from catsdogs.training import evaluation
+
+    model = evaluation.load(path, uri)
+    if model.input_shape[1] != claim.image_size:
+        raise BadData(f"{uri}: takes images of {model.input_shape[1]} pixels, its run had {claim.image_size}")
+
+    def evaluate(paths: Sequence[Path]) -> list[Prediction]:
+        # In the run's batches: another number of images at once may round otherwise.
+        images = DataLoader.of(
+            paths, batch_size=claim.batch_size, image_size=claim.image_size, seed=0, shuffled=False,
+            scratch=workspace, most_bytes=0,
+        )  # fmt: skip
+        return evaluation.predict(model, images, workspace, log, interruption)
+
+    return evaluate, device
+
+
 def _fetch(
-    archive: Archive, images: Iterable[Mapping[str, Any]], workspace: Path, interruption: Interruption
+    archive: Archive, digests: Mapping[str, str], name: str, workspace: Path, interruption: Interruption
 ) -> list[Path]:
-    """The run's test images from the archive, as files in the order in which the run evaluated them.
+    """Return a split's images from the archive (member → SHA-256), as files in the order in which the run had them.
 
     Raises BadData if one of them is not the archive's.
     """
     members = {member.name: member for member in archive.images.values()}
-    digests = {image["member"]: image["sha256"] for image in images}
-    for name in digests:
-        if name not in members:
-            raise BadData(f"{archive.uri}: has no {name}, which the run was tested on")
+    for member_name in digests:
+        if member_name not in members:
+            raise BadData(f"{archive.uri}: has no {member_name}, which is one of the run's {name} images")
 
     def write(member: Member, data: bytes) -> Path:
         if hashlib.sha256(data).hexdigest() != digests[member.name]:
-            raise BadData(f"{archive.uri}: its {member.name} is not the one that the run was tested on")
-        # Its name is made anew: nothing is written where a run's file says.
-        path = workspace / path_of((member.label, member.number), "test")
+            raise BadData(f"{archive.uri}: its {member.name} is not the one of the run's {name} images")
+        # Not the path that the run's file gives: it may lead anywhere.
+        path = workspace / path_of((member.label, member.number), name)
         volume.write(path, data, durable=False)
         return path
 
     paths = []
     for member, path in fetch(archive.zip, [members[name] for name in digests], write, interruption):
         if isinstance(path, Broken):
-            raise BadData(f"{archive.uri}: {member.name}: {path}; get the archive anew")
+            raise BadData(f"{archive.uri}: {member.name}: {path}; download the archive again")
         paths.append(path)
     return sorted(paths)
 
 
-def _further(archive: Archive, claim: _Claim, count: int) -> list[Member]:
-    """So many of each class that the run has not used, of the lowest numbers. Raises BadData if there are fewer."""
+def _unused(archive: Archive, claim: _Claim, count: int) -> list[Member]:
+    """Return `count` members of each class that the run has not used. Raises BadData if there are fewer."""
     chosen = []
     for label in CLASSES:
         members = [archive.images[label, number] for number in archive.numbers(label)]
@@ -220,43 +256,76 @@ def _further(archive: Archive, claim: _Claim, count: int) -> list[Member]:
     return chosen
 
 
-def _fetch_further(
+def _fetch_held_out(
     archive: Archive, members: Sequence[Member], workspace: Path, interruption: Interruption
 ) -> list[Path]:
-    """Those that are pictures, as files, cats first. Raises BadData unless there are some of each class."""
+    """Return those that are images, as files, cats first. Raises BadData unless there are some of each class."""
 
     def write(member: Member, data: bytes) -> Path | None:
         try:
             decode(data)
         except NotAnImage:
             return None
-        path = workspace / path_of((member.label, member.number), "further")
+        path = workspace / path_of((member.label, member.number), HELD_OUT)
         volume.write(path, data, durable=False)
         return path
 
     fetched = [path for _, path in fetch(archive.zip, members, write, interruption)]
     paths = sorted(path for path in fetched if isinstance(path, Path))
     if len({path.parent for path in paths}) < len(CLASSES):
-        raise BadData(f"{archive.uri}: its further images of one class are no pictures; raise --further-per-class")
+        raise BadData(f"{archive.uri}: its held-out images of one class are not images; raise --further-per-class")
     return paths
 
 
-def _compare(
-    uri: str, claim: _Claim, predictions: Sequence[Prediction], figures: Mapping[str, Any], device: str
-) -> float:
-    """The largest difference between a probability and the one that the run claims. Raises BadData if a count or a
-    verdict is another."""
-    now = {one.image: (one.predicted, one.probability) for one in predictions}
+def _compare_test(uri: str, claim: _Claim, predictions: Sequence[Prediction], device: str, log: Log) -> None:
+    """Compare every prediction on the test images with the run's. Raises BadData if a count or a label differs."""
+    now = {prediction.image: (prediction.predicted, prediction.probability) for prediction in predictions}
     if now.keys() != claim.predictions.keys():
-        raise BadData(f"{uri}: {publish.PREDICTIONS} is not about the test images of {MARKER}; train it anew")
+        raise BadData(f"{uri}: {names.PREDICTIONS} is not about the test images of {names.SPLIT}; train it again")
     pairs = [(now[image], claim.predictions[image]) for image in now]
-    # A model that diverged says nan, then as now.
+    # A model that diverged predicts NaN, in the run and now.
     difference = max((abs(a - b) for (_, a), (_, b) in pairs if not (math.isnan(a) and math.isnan(b))), default=0.0)
     others = sum(a != b for (a, _), (b, _) in pairs)
-    if others or any(figures[name] != claim.test[name] for name in COUNTS):
+    result = prediction_metrics(predictions)
+    if others or any(result[name] != claim.test[name] for name in TEST_COUNTS):
         raise BadData(
-            f"{uri}: evaluated again on {device}, {figures['correct']} of {figures['images']} test images are right;"
+            f"{uri}: evaluated again on {device}, {result['correct']} of {result['images']} test images are right;"
             f" the run, made on {claim.device}, claims {claim.test['correct']} of {claim.test['images']};"
-            f" {others} verdicts differ, probabilities by {difference:.1e} at most; do not rely on its accuracy"
+            f" {others} predictions differ, probabilities by {difference:.1e} at most; do not rely on its accuracy"
         )
-    return difference
+    log.emit(
+        Reproduced(
+            device=device,
+            correct=result["correct"],
+            images=result["images"],
+            accuracy=result["accuracy"],
+            difference=difference,
+        )
+    )
+
+
+def _compare_train(
+    uri: str, claim: _Claim, claimed: Mapping[str, Any], predictions: Sequence[Prediction], device: str, log: Log
+) -> None:
+    """Compare the metrics on the training images with the run's. Raises BadData if they differ."""
+    result = prediction_metrics(predictions)
+    if any(result[name] != claimed[name] for name in TRAIN_COUNTS) or not _close(result["loss"], claimed["loss"]):
+        raise BadData(
+            f"{uri}: evaluated again on {device}, {result['correct']} of {result['images']} training images are right,"
+            f" loss {result['loss']:.4f}; the run, made on {claim.device}, claims {claimed['correct']} of"
+            f" {claimed['images']}, loss {claimed['loss']:.4f}; do not rely on its accuracy"
+        )
+    log.emit(
+        TrainReproduced(
+            device=device,
+            correct=result["correct"],
+            images=result["images"],
+            accuracy=result["accuracy"],
+            loss=result["loss"],
+        )
+    )
+
+
+def _close(loss: float, claimed: float) -> bool:
+    both_nan = math.isnan(loss) and math.isnan(claimed)
+    return both_nan or math.isclose(loss, claimed, rel_tol=LOSS_TOLERANCE, abs_tol=LOSS_TOLERANCE)

@@ -1,63 +1,88 @@
-"""A finished training's tables, pictures and pages on the volume, beside its model."""
+"""A finished training's artifacts on the volume, beside its model."""
 
 import resource
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from catsdogs.config.history import History, HistoryRow
 from catsdogs.config.settings import Settings
 from catsdogs.data import split
 from catsdogs.data.split import Split
-from catsdogs.results import publish, report, tables
+from catsdogs.results import documents, names, plot, report, tables
+from catsdogs.results.documents import Metrics, RunDocument, SplitMetrics, TestMetrics
+from catsdogs.results.job_log import Before
 from catsdogs.results.tensorboard import EventFiles
-from catsdogs.training.checkpoints import Progress
+from catsdogs.runtime.formatting import count_text
 from catsdogs.training.predictions import Prediction
 
 
 def metrics_of(
-    progress: Progress, test: Mapping[str, Any], earlier: Mapping[str, float], evaluation_seconds: float
-) -> dict[str, Any]:
-    """metrics.json. `test` is what `predictions.prediction_metrics` gives, `earlier` what `report.earlier` does."""
-    best, history = progress.best, progress.history
-    assert best is not None
+    history: History, best: HistoryRow, train: SplitMetrics, test: TestMetrics, before: Before, evaluation: float
+) -> Metrics:
+    """Return metrics.json for the model of the `best` epoch; `evaluation` took so many seconds."""
     return {
         "best_epoch": best["epoch"],
         "epochs": len(history),
-        "train": {"loss": best["loss"], "accuracy": best["accuracy"]},
+        "train": train,
         "validation": {"loss": best["val_loss"], "accuracy": best["val_accuracy"]},
         "test": test,
-        "starts": earlier["starts"],
+        "starts": before["starts"],
         "seconds": {
-            "preparing": earlier["preparing"],
+            "preparing": before["preparing"],
             "training": sum(row["seconds"] for row in history),
-            "evaluation": evaluation_seconds,
+            "evaluation": evaluation,
         },
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
 
-def write_artifacts(
-    directory: Path, settings: Settings, about: Mapping[str, Any], metrics: Mapping[str, Any], progress: Progress,
-    prepared: Split, predictions: Sequence[Prediction],
-) -> None:  # fmt: skip
-    """Writes all of `publish.MADE_BY_TRAINING` but the model. `about` becomes run.json. Raises OSError."""
-    history, best = progress.history, progress.best
-    assert best is not None
-    title = f"{settings.recipe_name}, {settings.epochs} epochs"
-    tables.history_png(directory / "history.png", history, int(best["epoch"]), title)
-    tables.history_csv(directory / "history.csv", history)
-    EventFiles(directory).write(history)
-    tables.predictions_csv(directory / "predictions.csv", predictions)
+@dataclass(frozen=True)
+class Finished:
+    """What the artifacts of a finished training are made from."""
+
+    settings: Settings
+    run: RunDocument
+    metrics: Metrics
+    history: History
+    split: Split
+    predictions: Sequence[Prediction]
+    """Of the test images."""
+
+
+def _history_png(path: Path, finished: Finished) -> None:
+    settings = finished.settings
+    title = f"{settings.recipe_name}, {count_text(settings.epochs, 'epoch')}"
+    plot.history_png(path, finished.history, finished.metrics["best_epoch"], title)
+
+
+def _report_html(path: Path, finished: Finished) -> None:
     report.report_html(
-        directory / "report.html",
-        run=about,
-        metrics=metrics,
-        history=history,
-        quarantined=prepared.excluded,
-        predictions=predictions,
-        directory=prepared.directory,
+        path,
+        run=finished.run,
+        metrics=finished.metrics,
+        history=finished.history,
+        excluded=finished.split.excluded,
+        predictions=finished.predictions,
+        directory=finished.split.directory,
     )
-    (directory / "metrics.json").write_bytes(publish.as_json(metrics))
-    (directory / publish.RUN).write_bytes(publish.as_json(about))
-    shutil.copyfile(prepared.directory / split.MARKER, directory / "split.json")
+
+
+WRITERS: dict[str, Callable[[Path, Finished], object]] = {
+    names.HISTORY_PNG: _history_png,
+    names.HISTORY_CSV: lambda path, finished: tables.history_csv(path, finished.history),
+    names.METRICS: lambda path, finished: path.write_bytes(documents.dump_metrics(finished.metrics)),
+    names.PREDICTIONS: lambda path, finished: tables.predictions_csv(path, finished.predictions),
+    names.REPORT: _report_html,
+    names.SPLIT: lambda path, finished: shutil.copyfile(finished.split.directory / split.MARKER, path),
+    names.RUN: lambda path, finished: path.write_bytes(documents.dump_run(finished.run)),
+}
+"""Artifact → what writes it to a path. TensorBoard's event files are written together, the model by the learner."""
+
+
+def write_artifacts(directory: Path, finished: Finished) -> None:
+    """Write all of `names.TRAINED` except the model. Raises OSError, and VolumeError for an image that was damaged."""
+    EventFiles(directory).write(finished.history)
+    for name, write in WRITERS.items():
+        write(directory / name, finished)

@@ -1,7 +1,4 @@
-"""What a list of predictions says about the model: pure arithmetic, without numpy or TensorFlow.
-
-A prediction here is a pair: whether it is a dog, and the probability of a dog that the model gave.
-"""
+"""Statistics of a model's predictions: pure arithmetic, without numpy or TensorFlow."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -9,11 +6,14 @@ from itertools import pairwise
 from math import sqrt
 from typing import NamedTuple
 
+from catsdogs.results.documents import SplitMetrics
+
 Outcome = tuple[bool, float]
+"""Whether the image is of a dog, and the predicted probability of a dog."""
 
 
 def wilson_interval(correct: int, images: int) -> tuple[float, float]:
-    """The 95 % score interval of the share `correct` of `images`; (0, 1) when there are no images."""
+    """Return the 95 % score interval of the share `correct` of `images`; (0, 1) without images."""
     if images == 0:
         return 0.0, 1.0
     z = 1.959963984540054  # the normal distribution's 97.5 % quantile
@@ -23,10 +23,18 @@ def wilson_interval(correct: int, images: int) -> tuple[float, float]:
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
-def roc(outcomes: Iterable[Outcome]) -> list[tuple[float, float]]:
-    """(share of cats called dog, share of dogs called dog) for every threshold, from (0, 0) to (1, 1).
+def combined(shards: Iterable[tuple[float, int, int]]) -> SplitMetrics:
+    """Return a split's metrics from those of its shards: loss, images and correct predictions of each."""
+    losses, counts, rights = zip(*shards, strict=True)
+    images, correct = sum(counts), sum(rights)
+    loss = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / images
+    return {"loss": loss, "accuracy": correct / images, "images": images, "correct": correct}
 
-    Images of one probability pass the threshold together. Empty unless there are both cats and dogs.
+
+def roc(outcomes: Iterable[Outcome]) -> list[tuple[float, float]]:
+    """Return (false positive rate, true positive rate) for every threshold, from (0, 0) to (1, 1). Dogs are positive.
+
+    Images with equal probabilities pass the threshold together. Empty unless there are both cats and dogs.
     """
     ranked = sorted(outcomes, key=lambda outcome: -outcome[1])
     dogs = sum(is_dog for is_dog, _ in ranked)
@@ -43,12 +51,12 @@ def roc(outcomes: Iterable[Outcome]) -> list[tuple[float, float]]:
 
 
 def area(points: Sequence[tuple[float, float]]) -> float:
-    """Under the ROC curve: the chance that a dog gets a higher probability than a cat, ties counted half."""
+    """Return the area under a ROC curve: how often a dog gets a higher probability than a cat, ties counted half."""
     return sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in pairwise(points))
 
 
 class Bin(NamedTuple):
-    """The images whose probability lies in one tenth of [0, 1]."""
+    """The images whose probability is in one tenth of [0, 1]."""
 
     images: int
     dogs: int
@@ -57,19 +65,19 @@ class Bin(NamedTuple):
 
 
 def calibration(outcomes: Iterable[Outcome], bins: int = 10) -> list[Bin]:
-    """The bins that hold images, from 0 to 1. A probability on a border belongs to the upper bin, 1 to the last."""
+    """Return the bins that have images, from 0 to 1. A probability on a border is in the upper bin, 1 in the last."""
     borders = [border / bins for border in range(1, bins)]
-    held: list[list[Outcome]] = [[] for _ in range(bins)]
+    binned: list[list[Outcome]] = [[] for _ in range(bins)]
     for outcome in outcomes:
-        held[bisect_right(borders, outcome[1])].append(outcome)
+        binned[bisect_right(borders, outcome[1])].append(outcome)
     return [
-        Bin(len(some), sum(is_dog for is_dog, _ in some), sum(probability for _, probability in some) / len(some))
-        for some in held
-        if some
+        Bin(len(part), sum(is_dog for is_dog, _ in part), sum(probability for _, probability in part) / len(part))
+        for part in binned
+        if part
     ]
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error: how far shares lie from probabilities, averaged over the images."""
-    images = sum(one.images for one in bins)
-    return sum(abs(one.dogs - one.images * one.mean) for one in bins) / images
+    """Return the expected calibration error: how far shares are from probabilities, averaged over the images."""
+    images = sum(bin.images for bin in bins)
+    return sum(abs(bin.dogs - bin.images * bin.mean) for bin in bins) / images

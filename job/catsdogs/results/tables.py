@@ -1,132 +1,44 @@
-"""A finished run for people and spreadsheets: history.png, history.csv, predictions.csv."""
+"""history.csv and predictions.csv: for spreadsheets."""
 
 import csv
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import inf
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from catsdogs.runtime.formatting import percent
+from catsdogs.config.history import HistoryRow
 from catsdogs.training.predictions import Prediction
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
-HISTORY_COLUMNS = ("epoch", *FIGURES, "seconds")
-
-# Okabe and Ito's vermilion and blue: told apart with every kind of colour vision, and in grey.
-TRAINING_COLOUR, VALIDATION_COLOUR, INK, FAINT = "#d55e00", "#0072b2", "#222222", "#8a8a8a"
-STYLE: dict[Any, Any] = {
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), FAINT),
-    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    "axes.grid.axis": "y",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 26,
-    "grid.color": "#e4e4e4",
-    "legend.borderpad": 0,
-    "legend.handlelength": 1.4,
-    "text.parse_math": False,  # a title may hold dollar signs
-}
+Quantity = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
+QUANTITIES: tuple[Quantity, ...] = ("loss", "accuracy", "val_loss", "val_accuracy")
+"""Of each epoch: the training's running means, and the model's on the validation images at the end of the epoch."""
+HISTORY_COLUMNS = ("epoch", *QUANTITIES, "seconds")
+Curve = Literal["loss", "accuracy"]
 
 
-def history_png(path: Path, history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> None:
-    """Draws accuracy and loss over the epochs, 1500 x 660 pixels; the same arguments give the same bytes.
-
-    Rows have the keys of HISTORY_COLUMNS; one of them has `best_epoch` for its `epoch`. Figures that
-    are not finite are left out of the curves. Raises OSError.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's matplotlibrc must not change the picture
-        matplotlib.rcParams.update(STYLE)
-        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.04)
-        figure = Figure(figsize=(10, 4.4), dpi=150, layout=layout)
-        figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
-        left, right = figure.subplots(1, 2)
-        _draw_panel(left, "accuracy", history, best_epoch, percent, ceiling=1)
-        left.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.6g} %")
-        _draw_panel(right, "loss", history, best_epoch, lambda loss: f"{loss:.4f}", ceiling=inf)
-        figure.savefig(path, format="png", metadata={"Software": None})
+def curves(history: Sequence[HistoryRow], curve: Curve) -> tuple[list[float], list[float]]:
+    """Return a quantity's values over the epochs: those of training, and those of validation."""
+    validation: Quantity = "val_accuracy" if curve == "accuracy" else "val_loss"
+    return [row[curve] for row in history], [row[validation] for row in history]
 
 
-def _draw_panel(
-    axes: "Axes",
-    quantity: str,
-    history: Sequence[Mapping[str, float]],
-    best_epoch: int,
-    text_of: Callable[[float], str],
-    ceiling: float,
-) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    epochs, training, validation = ([row[key] for row in history] for key in ("epoch", quantity, f"val_{quantity}"))
-    first, last, best = epochs[0], epochs[-1], validation[epochs.index(best_epoch)]
-    dot = max(3.0, 6.0 - len(epochs) / 40)
-    axes.axvline(best_epoch, color=FAINT, linewidth=1, zorder=1)
-    axes.plot(epochs, training, "o", color=TRAINING_COLOUR, ms=dot, markeredgewidth=0, label="training")
-    axes.plot(epochs, validation, color=VALIDATION_COLOUR, linewidth=2, label="validation")
-    axes.plot(best_epoch, best, "D", color=VALIDATION_COLOUR, ms=8, markeredgecolor="white", zorder=4)
-
-    margin = max(0.5, len(epochs) / 50)
-    axes.set_xlim(first - margin, last + margin)
-    ticks = MaxNLocator(nbins=8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]).tick_values(first, last)
-    axes.set_xticks([tick for tick in ticks if first <= tick <= last])
-    axes.set_xlabel("epoch")
-    low, high = axes.get_ylim()
-    lack = max(0.0, 0.1 - (high - low)) / 2  # or a flat curve's noise would fill the panel
-    axes.set_ylim(max(low - lack, min(low, 0)), min(high + lack, max(high, ceiling)))
-
-    # Names and the best value stand above the frame, where no curve can run through them.
-    axes.set_title(quantity.capitalize())
-    axes.legend(loc="lower right", bbox_to_anchor=(1.01, 1.085), ncols=2)
-    across = (best_epoch - first + margin) / (last - first + 2 * margin)
-    axes.annotate(
-        f"best epoch {best_epoch}: {text_of(best)}",
-        (best_epoch, 1.015),
-        xycoords=axes.get_xaxis_transform(),
-        ha="left" if across < 0.2 else "right" if across > 0.8 else "center",
-        color=VALIDATION_COLOUR,
-        fontweight="bold",
+def history_csv(path: Path, history: Iterable[HistoryRow]) -> None:
+    """Write a line per epoch under HISTORY_COLUMNS. A number reads back as the same float. Raises OSError."""
+    rows = (
+        [int(row["epoch"]), *(repr(float(row[name])) for name in QUANTITIES), repr(float(row["seconds"]))]
+        for row in history
     )
-
-
-def history_csv(path: Path, history: Iterable[Mapping[str, float]]) -> None:
-    """A line an epoch under HISTORY_COLUMNS; a figure read back is the very same float. Raises OSError."""
-    figures = HISTORY_COLUMNS[1:]
-    rows = ([int(row["epoch"]), *(repr(float(row[name])) for name in figures)] for row in history)
     _write_csv(path, HISTORY_COLUMNS, rows)
 
 
 def predictions_csv(path: Path, predictions: Iterable[Prediction]) -> None:
-    """A line an image, in the order given; `probability` is that of a dog. Raises OSError."""
-    rows = ([one.image, one.label, repr(float(one.probability)), one.predicted] for one in predictions)
+    """Write a line per image, in the order given; `probability` is that of a dog. Raises OSError."""
+    rows = (
+        [prediction.image, prediction.label, repr(float(prediction.probability)), prediction.predicted]
+        for prediction in predictions
+    )
     _write_csv(path, ("image", "truth", "probability", "verdict"), rows)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
-
-
-def earlier(log: Iterable[str]) -> dict[str, float]:
-    """What a run's log says of the time before its training: `starts` of the run, and seconds of `preparing`.
-
-    `log` is log.jsonl's lines; of several starts the seconds are added up. A line that a crash cut is passed over.
-    """
-    found = {"starts": 0, "preparing": 0.0}
-    for line in log:
-        try:
-            said = json.loads(line)
-            found["starts"] += said["event"] == "started"
-            if said["event"] in ("unpacked", "split", "split-reused"):
-                found["preparing"] += said["seconds"]
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found

@@ -1,13 +1,17 @@
-"""A run's history as TensorBoard's event files, by the names that Keras' own callback gives the figures."""
+"""A run's history as TensorBoard's event files, with the tags that Keras' own callback uses."""
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+from catsdogs.config.history import HistoryRow
+from catsdogs.results.names import TENSORBOARD
 from catsdogs.storage import volume
 
-# Two folders with the same tags in them are two lines in one chart.
-SCALARS = {
+Key = Literal["loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "rate"]
+# The same tag in two folders is two lines in one chart.
+SCALARS: dict[str, dict[str, Key]] = {
     "train": {
         "epoch_loss": "loss",
         "epoch_accuracy": "accuracy",
@@ -17,41 +21,42 @@ SCALARS = {
     "validation": {"epoch_loss": "val_loss", "epoch_accuracy": "val_accuracy"},
 }
 """Folder → tag → its key in a row of the history."""
-FILES = {folder: f"tensorboard/{folder}/events.out.tfevents.catsdogs" for folder in SCALARS}
-"""Folder → its artifact. TensorBoard looks for `tfevents` in a name."""
 
 
 class EventFiles:
-    """The files of one run in `directory`, kept up to its history by one process."""
+    """The event files of one run in `directory`, kept up to date with its history by one process."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self._rows = 0
-        """Of the history, which are in the files for certain."""
+        """Of the history, which the files have for certain."""
 
-    def write(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Adds the rows that are new, and the first time those that an earlier process may have left out.
+    def write(self, history: Sequence[HistoryRow]) -> None:
+        """Add the new rows, and at the first call those that an earlier process may not have written.
 
         The step is the epoch, from 1. Raises VolumeError.
         """
-        for folder, name in FILES.items():
+        for folder, name in TENSORBOARD.items():
             path = self.directory / name
             events = _events(history[self._rows :], SCALARS[folder], begins=self._rows == 0)
-            found = b"" if self._rows else volume.read(path)
-            if found is None or not events.startswith(found):
+            existing = b"" if self._rows else volume.read(path)
+            if existing is None or not events.startswith(existing):
                 volume.write(path, events)
             else:
-                # Added to, not replaced: a TensorBoard that reads the file goes on from where it came to.
+                # Appended, not replaced: a TensorBoard that follows the file continues where it is.
                 with volume.failures(path), path.open("ab") as file:
-                    file.write(events[len(found) :])
+                    file.write(events[len(existing) :])
         self._rows = len(history)
 
 
-def _events(rows: Iterable[Mapping[str, float]], scalars: Mapping[str, str], begins: bool) -> bytes:
-    """Their bytes; as rows say when they were made, the same ones always give the same. `begins` a file, or not."""
+def _events(rows: Iterable[HistoryRow], scalars: Mapping[str, Key], begins: bool) -> bytes:
+    """Return the rows' events as bytes, with a file's header if they begin one.
+
+    Times come from the rows, so that the same rows always give the same bytes.
+    """
     import tensorflow as tf
 
-    # A writer of summaries would put in the time of now.
+    # TensorFlow's summary writer would use the current time.
     events = [tf.compat.v1.Event(file_version="brain.Event:2")] if begins else []
     for row in rows:
         values = [

@@ -1,11 +1,10 @@
-"""A run as MLflow shows it, where MLFLOW_TRACKING_URI is set. Whatever MLflow does, the run goes on.
+"""Logs a run to MLflow if MLFLOW_TRACKING_URI is set. Failures of MLflow do not stop the run.
 
 Server, credentials and experiment come from MLflow's own variables: MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME,
-MLFLOW_EXPERIMENT_NAME and so on. A thread of its own does all that may wait.
+MLFLOW_EXPERIMENT_NAME and so on. Whatever may block runs in a thread.
 """
 
 import csv
-import json
 import logging
 import os
 import re
@@ -13,49 +12,52 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from catsdogs.config.extras import TRACKING_URI
+from catsdogs.config.history import HistoryRow
 from catsdogs.config.settings import Settings
+from catsdogs.results import documents, names
 from catsdogs.runtime.errors import masked
 from catsdogs.runtime.events import Tracked, Tracking, Untracked
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 
 TAG = "catsdogs.result"
-"""The MLflow run's tag with the address under which the run is published."""
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+"""The MLflow run's tag with the address at which the run is published."""
+Metric = Literal["loss", "accuracy", "val_loss", "val_accuracy", "seconds"]
+METRICS: tuple[Metric, ...] = ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 """Of each epoch: columns of history.csv."""
 FINAL = ("best_epoch", "test_loss", "test_accuracy")
 """Of the trained run."""
 MAX_WAIT = 60.0
-"""Seconds that a trained run waits for MLflow at most, before it is published."""
+"""Seconds that a trained run waits for MLflow before it is published."""
 DEFAULTS = {
-    # MLflow's own patience is many minutes a request; here a later epoch makes good what one misses.
+    # By default MLflow retries a request for many minutes; here the next epoch logs what this one could not.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
-    # It would tell its makers of every use.
+    # It would report every use to its makers.
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # At the end it would print the server's address, with the password that may be in it.
+    # At the end it would print the server's address, and any password in it.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Where the user does not say otherwise."""
+"""Defaults for variables that the user has not set."""
 
 AMBIGUOUS = re.compile("https?://[^@]*[@/?#].*@")
-"""Credentials of which a part would be taken for the host, and be said."""
+"""Credentials of which a part would be taken for the host, and shown."""
 
-History = Sequence[Mapping[str, float]]
+History = Sequence[HistoryRow]
 
 
 class Tracker:
-    """Logs one run, from one process; does nothing where MLflow is not wanted.
+    """Logs one run, from one process; does nothing without MLFLOW_TRACKING_URI.
 
-    It goes on with the MLflow run that has this run's TAG and the same losses, whichever process began it. Figures are
-    those that stand in artifacts, so that a run which was stopped leaves the same record as any other.
+    It continues the MLflow run that has this run's TAG and the same losses, whichever process began it. It logs what
+    the artifacts have, so that an interrupted and resumed run leaves the same record as any other.
     """
 
-    def __init__(self, settings: "Settings", log: Log):
+    def __init__(self, settings: Settings, log: Log):
         self.settings, self.log = settings, log
         self.uri = os.environ.get(TRACKING_URI, "").rstrip("/")
         self.shown = masked(re.sub("(?<=://).*@", "***@", self.uri))
@@ -67,20 +69,19 @@ class Tracker:
         self._failing = False
 
     def write(self, history: History) -> None:
-        """Logs the epochs that are not logged yet, soon. Does not wait; what fails comes with the next ones."""
+        """Log the epochs that are not logged yet, in the background. What fails is logged with the next epoch."""
         if self.uri:
-            self._pending.cancel()  # this one does all that it would have done
+            self._pending.cancel()  # this one logs all that it would have logged
             self._pending = self._pool.submit(self._log, list(history), {})
 
     def finish(self, artifacts: Mapping[str, Path], interruption: Interruption) -> None:
-        """Logs what is missing of a trained run, its final figures and its artifacts (name → file).
+        """Log the rest of a trained run, its final metrics and its artifacts (name → file).
 
-        Takes MAX_WAIT seconds at most. Raises Interrupted.
+        Takes at most MAX_WAIT seconds. Raises Interrupted.
         """
         if not self.uri:
             return
-        with artifacts["history.csv"].open(newline="") as file:
-            history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        history = _read_history(artifacts[names.HISTORY_CSV])
         self._pending.cancel()
         task, deadline = self._pool.submit(self._log, history, artifacts), time.monotonic() + MAX_WAIT
         while not task.done() and time.monotonic() < deadline:
@@ -97,66 +98,67 @@ class Tracker:
             run = self._run = self._run or self._open(client, history)
             for row in history:
                 # history.csv does not say when an epoch ended.
-                figures, ended = {name: row[name] for name in METRICS}, row.get("ended", time.time())
-                self._log_metrics(client, run, figures, ended, int(row["epoch"]))
+                values: dict[str, float] = {name: row[name] for name in METRICS}
+                self._log_metrics(client, run, values, row.get("ended", time.time()), row["epoch"])
             if artifacts:
-                metrics = json.loads(artifacts["metrics.json"].read_bytes())
-                figures = {"best_epoch": metrics["best_epoch"]}
-                figures |= {f"test_{name}": metrics["test"][name] for name in ("loss", "accuracy")}
-                self._log_metrics(client, run, figures, time.time(), metrics["epochs"])
+                path = artifacts[names.METRICS]
+                metrics = documents.load_metrics(path.read_bytes(), str(path))
+                values = {"best_epoch": metrics["best_epoch"]}
+                values |= {f"test_{name}": metrics["test"][name] for name in ("loss", "accuracy")}
+                self._log_metrics(client, run, values, time.time(), metrics["epochs"])
                 for name, path in artifacts.items():
                     client.log_artifact(run, str(path), name.rpartition("/")[0] or None)
                 client.set_terminated(run)
             self._failing = False
         except Exception as error:
-            # No list of kinds: MLflow passes on those of every store that it can have. No training ends of them.
+            # Any exception: MLflow passes on those of every store that it supports. None of them stops a training.
             self._say_failing(error)
             raise
 
-    def _log_metrics(self, client: Any, run: str, figures: Mapping[str, float], when: float, step: int) -> None:
-        """Logs those that are not logged yet: a kill may have come between two of them."""
+    def _log_metrics(self, client: Any, run: str, values: Mapping[str, float], when: float, step: int) -> None:
+        """Log those that are not logged yet: a kill may have come between two of them."""
         from mlflow.entities import Metric
 
-        missing = [name for name in figures if (name, step) not in self._logged]
+        missing = [name for name in values if (name, step) not in self._logged]
         if missing:
-            client.log_batch(run, [Metric(name, figures[name], int(1000 * when), step) for name in missing])
+            client.log_batch(run, [Metric(name, values[name], int(1000 * when), step) for name in missing])
             self._logged |= {(name, step) for name in missing}
 
     def _say_failing(self, error: Exception) -> None:
-        """Once for each time that the server is away, not for each epoch."""
+        """Report a failure, once until the next success."""
         if not self._failing:
             reason = masked(" ".join(str(error).replace(self.uri, self.shown).split()))
             self.log.emit(Untracked(uri=self.shown, reason=reason[:300] or type(error).__name__))
         self._failing = True
 
     def _client(self) -> Any:
-        """Cheap: it holds nothing but the address. The first import takes seconds."""
+        """Return a client, which is only an address. The first import takes seconds."""
         if AMBIGUOUS.match(self.uri):
-            raise ValueError("what is @, /, ? or # in its password must be percent-encoded")
+            raise ValueError("any @, /, ? or # in its password must be percent-encoded")
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        # What they warn of is said as an event, or is of no matter.
+        # Their warnings are reported as an event, or do not matter.
         for name in ("mlflow", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.ERROR)
         return MlflowClient()
 
     def _open(self, client: Any, history: History) -> str:
-        """The MLflow run that is this one's, made if there is none yet; takes note of what it has."""
+        """Return the MLflow run of this run, created if there is none, and remember what it has."""
         from mlflow.entities import Param
 
         settings = self.settings
         result = settings.result if "://" in settings.result else str(Path(settings.result).absolute())
         experiment = _experiment(client)
-        for found in client.search_runs([experiment], f'tags.`{TAG}` = "{result}"'):
-            run = found.info.run_id
+        for candidate in client.search_runs([experiment], f'tags.`{TAG}` = "{result}"'):
+            run = candidate.info.run_id
             losses = {metric.step: metric.value for metric in client.get_metric_history(run, "loss")}
-            if all(losses.get(int(row["epoch"]), row["loss"]) == row["loss"] for row in history):
+            if all(losses.get(row["epoch"], row["loss"]) == row["loss"] for row in history):
                 break
         else:
             run = client.create_run(experiment, tags={TAG: result}, run_name=settings.run_id).info.run_id
-        # The same values again are no error.
+        # Logging the same values again is not an error.
         client.log_batch(run, params=[Param(name, str(value)) for name, value in settings.model_settings().items()])
         for name in (*METRICS, *FINAL):
             self._logged |= {(name, metric.step) for metric in client.get_metric_history(run, name)}
@@ -166,9 +168,24 @@ class Tracker:
 
 
 def _experiment(client: Any) -> str:
-    """Its id: the one that MLflow's variables name, or else that of `catsdogs`, made if there is none."""
-    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return given
+    """Return the id of the experiment that MLflow's variables name, or of `catsdogs`; create it if there is none."""
+    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return experiment_id
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "catsdogs"
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
+    experiment = client.get_experiment_by_name(name)
+    return str(experiment.experiment_id if experiment else client.create_experiment(name))
+
+
+def _read_history(path: Path) -> list[HistoryRow]:
+    with path.open(newline="") as file:
+        return [
+            {
+                "epoch": int(row["epoch"]),
+                "loss": float(row["loss"]),
+                "accuracy": float(row["accuracy"]),
+                "val_loss": float(row["val_loss"]),
+                "val_accuracy": float(row["val_accuracy"]),
+                "seconds": float(row["seconds"]),
+            }
+            for row in csv.DictReader(file)
+        ]

@@ -3,8 +3,9 @@
 The text is made from the event's fields, so the two forms always agree.
 """
 
+import os
 import string
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, dataclass_transform
 
 from catsdogs.runtime.errors import printable
@@ -77,6 +78,7 @@ class Started(
     recipe: str
     epochs: int
     seed: int
+    host: str = field(default_factory=lambda: os.uname().nodename)
 
 
 class AlreadyPublished(
@@ -405,6 +407,19 @@ class Reproduced(
     images: int
     accuracy: float
     difference: float
+
+
+class TrainReproduced(
+    Event,
+    name="train-reproduced",
+    template="evaluated again on {device}: {correct:,} of {images:#training image} right, {accuracy!p}, as the run"
+    " claims; loss {loss:.4f}",
+):
+    device: str
+    correct: int
+    images: int
+    accuracy: float
+    loss: float
 
 
 class HeldOutEvaluated(

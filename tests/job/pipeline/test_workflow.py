@@ -261,7 +261,7 @@ def test_bad_archive(
         (["--volume=/dev/null"], 74, "/dev/null"),
         (["--volume=/proc/nowhere"], 74, "/proc"),
         (["--output=/dev/null/out"], 74, "/dev/null"),
-        (["--output=s3://BUCKET", "--run-id=datasets"], 78, "dogs-vs-cats.zip: no file of a run"),
+        (["--output=s3://BUCKET", "--run-id=datasets"], 78, "dogs-vs-cats.zip: not a file of a run"),
         (["--recipe=resnet"], 2, "resnet"),
         (["--epochs=0"], 2, "--epochs"),
         (["--learning-rate=-1"], 2, "--learning-rate"),

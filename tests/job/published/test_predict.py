@@ -77,9 +77,9 @@ def test_table_in_the_order_given(trained: Trained, test_images: Path, catsdogs:
     ],
 )
 def test_line_of_an_image(dog: float, verdict: str, line: str, probability: float | None) -> None:
-    told = predict.Verdict("a.jpg", verdict, dog)
-    assert predict.line_of(told) == line
-    assert json.loads(predict.json_of(told)) == {"image": "a.jpg", "verdict": verdict, "dog": probability}
+    prediction = predict.Prediction("a.jpg", verdict, dog)
+    assert predict.line_of(prediction) == line
+    assert json.loads(predict.json_of(prediction)) == {"image": "a.jpg", "verdict": verdict, "dog": probability}
 
 
 @pytest.mark.slow
@@ -134,9 +134,24 @@ def test_what_is_no_image_is_named_and_passed_over(trained: Trained, catsdogs: C
 
 
 def test_only_what_is_no_image(trained: Trained, catsdogs: Catsdogs, tmp_path: Path) -> None:
-    process = catsdogs("predict", "absent.jpg", f"--model={trained.folder}")
-    assert process.returncode == 65
-    assert process.stderr.splitlines()[-1].startswith("catsdogs: 1 of 1 image could not be read")
+    (tmp_path / "text.jpg").write_text("not an image")
+    process = catsdogs("predict", "text.jpg", "absent", f"--model={trained.folder}")
+    assert (process.returncode, process.stdout) == (65, ""), "no head without a line"
+    assert process.stderr.splitlines()[-1].startswith("catsdogs: 2 of 2 images could not be read")
+
+
+@pytest.mark.parametrize(
+    ("images", "line"),
+    [
+        (["nofolder"], "catsdogs: nofolder: no such file or folder; check the path\n"),
+        (["a.jpg", "b.jpg", "c"], "catsdogs: a.jpg: no such file or folder (and 2 more); check the path\n"),
+    ],
+)
+def test_images_that_do_not_exist(images: list[str], line: str, catsdogs: Catsdogs) -> None:
+    """Before the model is looked for."""
+    for form in ("table", "json"):
+        process = catsdogs("predict", *images, "--model=nowhere", f"--format={form}")
+        assert (process.returncode, process.stdout, process.stderr) == (65, "", line)
 
 
 def model_file(**changes: bytes) -> bytes:

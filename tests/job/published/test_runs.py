@@ -1,13 +1,20 @@
 """`catsdogs runs`, as users run it: on a bucket, and on folders with every kind of damage."""
 
+import hashlib
 import json
+import os
+import re
 import shutil
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Catsdogs
+from tests.faults.running import Job
 from tests.job.conftest import Trained
 from tests.published import reseal
 
@@ -51,14 +58,14 @@ def test_runs_stand_side_by_side_the_best_first(output: Path, catsdogs: Catsdogs
     process = catsdogs("runs", f"--output={output}/")
     assert (process.returncode, process.stderr) == (0, "")
     head, best, other = process.stdout.splitlines()
-    assert head.split()[:3] == ["RUN", "TEST", "ACCURACY"]
+    assert head.split()[:3] == ["RUN", "TEST", "95"]
     for line, starts, texts in (
-        (best, "second", ("91.7 %", "64.6 % to 98.5 %", " 12 ", "baseline")),
-        (other, "first", ("66.7 %", "39.1 % to 86.2 %", " 12 ", "baseline", " 7 ")),
+        (best, "second", ("91.7 %", "64.6 to 98.5 %", "baseline")),
+        (other, "first", ("66.7 %", "39.1 to 86.2 %", "baseline", " 7 ")),
     ):
         assert line.startswith(starts)
         assert all(text in line for text in texts), line
-        for column in ("TEST ACCURACY", "95 % INTERVAL", "SEED", "PUBLISHED"):
+        for column in ("TEST", "95 % INTERVAL", "SEED", "STATUS"):
             place = head.index(column)
             assert (line[place - 1], line[place] != " ") == (" ", True)
 
@@ -83,7 +90,113 @@ def test_unpublished_runs_are_marked(output: Path, catsdogs: Catsdogs) -> None:
         ("saving", "unpublished", None, None),
     ]
     table = catsdogs("runs", f"--output={output}").stdout.splitlines()
-    assert [line.split()[-1] for line in table[2:]] == ["unpublished"] * 3
+    assert [line.split()[-1] for line in table[3:5]] == ["unknown"] * 2
+
+
+def last_start(output: Path, run_id: str, catsdogs: Catsdogs) -> tuple[dict[str, Any], str]:
+    """The row of a run in JSON, which has been started, and the note below the table."""
+    rows = json.loads(catsdogs("runs", f"--output={output}", "--json").stdout)
+    table = catsdogs("runs", f"--output={output}")
+    assert (table.returncode, table.stderr) == (0, "")
+    assert all(len(line) <= 80 for line in table.stdout.splitlines()[: len(rows) + 1])
+    notes = table.stdout.split("\n\n")[1].replace("\n  ", " ").splitlines()
+    [note] = [note for note in notes if note.startswith(f"{run_id}: ")]
+    [row] = [row for row in rows if row["run_id"] == run_id]
+    assert row["state"] == "unpublished"
+    return row, note.removeprefix(f"{run_id}: ")
+
+
+def test_a_failed_run_says_why(sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path) -> None:
+    (tmp_path / "cut.zip").write_bytes(sample_archive.read_bytes()[:5000])
+    assert catsdogs("prepare", "--archive=cut.zip", "--output=out", "--run-id=bad").returncode == 65
+    row, note = last_start(tmp_path / "out", "bad", catsdogs)
+    assert (row["status"], row["last_start"]["exit_code"], row["problem"]) == ("failed", 65, None)
+    assert row["last_start"]["text"].startswith("cut.zip: is not a zip, or a truncated one")
+    assert row["last_start"]["host"] == os.uname().nodename
+    assert re.match(
+        rf"failed on {os.uname().nodename} at 20[\d-]+ \d\d:\d\d UTC with exit code 65: cut.zip: is not a zip", note
+    )
+
+
+def test_a_running_an_interrupted_and_a_killed_run(sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path) -> None:
+    arguments = (
+        f"--archive={sample_archive}", "--output=out", "--run-id=at-work", "--epochs=1000", "--train-per-class=14",
+        "--validation-per-class=4", "--test-per-class=6", "--image-size=64", "--batch-size=5", "--log-format=json",
+    )  # fmt: skip
+    log = tmp_path / "out/at-work/log.jsonl"
+    with Job("run", *arguments, env={}, directory=tmp_path) as job:
+        job.until("started")
+        job.until_true(lambda: b"started" in log.read_bytes())
+        row, note = last_start(tmp_path / "out", "at-work", catsdogs)
+        assert (row["status"], row["last_start"]["exit_code"]) == ("running", None)
+        assert note.startswith(f"running on {os.uname().nodename} since {row['last_start']['started'][:10]} ")
+        job.until("epoch")
+        job.process.send_signal(signal.SIGTERM)
+        assert job.wait() == 75
+    row, note = last_start(tmp_path / "out", "at-work", catsdogs)
+    assert (row["status"], row["last_start"]["exit_code"]) == ("interrupted", 75)
+    assert note.startswith("interrupted on ")
+    assert note.endswith("; the same command resumes it")
+    with Job("run", *arguments, env={}, directory=tmp_path) as job:
+        job.until_true(lambda: log.read_bytes().count(b'"started"') == 2)
+        job.kill()
+    assert last_start(tmp_path / "out", "at-work", catsdogs)[0]["status"] == "running", "for all that anybody can know"
+    an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="milliseconds")
+    log.write_text(re.sub(r'"time": "[^"]*"', f'"time": "{an_hour_ago}"', log.read_text()))
+    row, note = last_start(tmp_path / "out", "at-work", catsdogs)
+    assert row["status"] == "stopped"
+    assert f"silent since {an_hour_ago[:10]} {an_hour_ago[11:16]} UTC: " in note
+
+
+def test_the_table_fits_80_columns(output: Path, catsdogs: Catsdogs) -> None:
+    long = "a-run-id-that-is-" + "very-" * 9 + "long"
+    shutil.copytree(output / "first", output / long)
+    for run in (output / "first", output / long):
+        changed(run, "run.json", settings={"recipe_name": "augmented", "epochs": 100000, "seed": 4294967295})
+    lines = catsdogs("runs", f"--output={output}").stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert long in lines, "a line of its own"
+    assert [line.split()[0] for line in lines] == ["RUN", "second", long, "66.7", "first"]
+
+
+def test_a_run_of_another_version_is_judged_by_its_manifest(output: Path, catsdogs: Catsdogs) -> None:
+    def with_manifest(name: str, change: Callable[[dict[str, Any]], object]) -> None:
+        shutil.copytree(output / "first", output / name)
+        manifest = json.loads((output / name / "manifest.json").read_bytes())
+        change(manifest)
+        (output / name / "manifest.json").write_text(json.dumps(manifest))
+
+    def without(*names: str) -> Callable[[dict[str, Any]], object]:
+        return lambda document: document.update(
+            artifacts=[entry for entry in document["artifacts"] if entry["name"] not in names]
+        )
+
+    with_manifest("no-split", without("split.json"))
+    with_manifest("no-metrics", without("metrics.json"))
+    with_manifest(
+        "more",
+        lambda document: document["artifacts"].append(
+            {"name": "saliency.png", "size": 3, "sha256": hashlib.sha256(b"png").hexdigest()}
+        ),
+    )
+    (output / "more" / "saliency.png").write_bytes(b"png")
+    with_manifest(
+        "more-lost",
+        lambda document: document["artifacts"].append(
+            {"name": "saliency.png", "size": 3, "sha256": hashlib.sha256(b"png").hexdigest()}
+        ),
+    )
+    with_manifest("newer", lambda document: document.update(format=2))
+    process = catsdogs("runs", f"--output={output}", "--json")
+    assert process.returncode == 0
+    rows = {row["run_id"]: row for row in json.loads(process.stdout)}
+    assert {name: (row["state"], row["status"]) for name, row in rows.items()} == {
+        **dict.fromkeys(("first", "second", "no-split", "more"), ("published", "published")),
+        **dict.fromkeys(("no-metrics", "more-lost"), ("damaged", "damaged")),
+        "newer": ("published", "newer"),
+    }
+    assert rows["no-metrics"]["problem"].endswith("no-metrics/metrics.json: not in the manifest")
+    assert "written by a newer version" in rows["newer"]["problem"]
 
 
 def test_damaged_runs_are_named_and_stop_nothing(output: Path, trained: Trained, catsdogs: Catsdogs) -> None:
@@ -102,7 +215,7 @@ def test_damaged_runs_are_named_and_stop_nothing(output: Path, trained: Trained,
     reseal(run)
     run = damaged("f-not-listed")
     manifest = json.loads((run / "manifest.json").read_bytes())
-    manifest["artifacts"] = [entry for entry in manifest["artifacts"] if entry["name"] != "split.json"]
+    manifest["artifacts"] = [entry for entry in manifest["artifacts"] if entry["name"] != "metrics.json"]
     (run / "manifest.json").write_text(json.dumps(manifest))
     damaged("g\n\x1b[2Jhostile") / "manifest.json"
     (output / "g\n\x1b[2Jhostile" / "manifest.json").write_text("{")
@@ -114,10 +227,10 @@ def test_damaged_runs_are_named_and_stop_nothing(output: Path, trained: Trained,
     assert process.returncode == 0
     table = [line.split() for line in process.stdout.splitlines()[1:]]
     assert [line[0] for line in table[:3]] == ["second", "first", "z-unpublished"]
-    assert [line[-1] for line in table[2:]] == ["unpublished", *["damaged"] * 7]
+    assert [line[-1] for line in table[2:]] == ["unknown", *["damaged"] * 7]
     assert [line.split(str(output), 1)[1].split(": ")[0] for line in process.stderr.splitlines()] == [
         "/a-longer-report/report.html", "/b-forged/metrics.json", "/c-no-model/model.keras",
-        "/d-no-manifest/manifest.json", "/e-other-metrics", "/f-not-listed/split.json",
+        "/d-no-manifest/manifest.json", "/e-other-metrics", "/f-not-listed/metrics.json",
         "/g\\n\\x1b[2Jhostile/manifest.json",
     ]  # fmt: skip
     assert "\x1b" not in process.stdout

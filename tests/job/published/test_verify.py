@@ -66,12 +66,12 @@ def test_every_difference_is_named(run: Path, catsdogs: Catsdogs) -> None:
     ("manifest", "said"),
     [
         (None, "no such file; check the path; without a manifest a run is not published"),
-        ("", "no manifest"),
-        ('{"artifacts": [{"name": "../secret", "size": 0, "sha256": ""}]}', "no manifest"),
-        ('{"artifacts": [{"name": "/etc/passwd", "size": 0, "sha256": ""}]}', "no manifest"),
-        ('{"artifacts": [{"name": 1, "size": 0, "sha256": ""}]}', "no manifest"),
-        ('{"artifacts": [{"name": "a", "size": "0", "sha256": ""}]}', "no manifest"),
-        ('{"artifacts": [{"name": "a", "size": 0, "sha256": 0}]}', "no manifest"),
+        ("", "not a manifest; publish the run again under another --run-id"),
+        ('{"artifacts": [{"name": "../secret", "size": 0, "sha256": ""}]}', "not a manifest"),
+        ('{"artifacts": [{"name": "/etc/passwd", "size": 0, "sha256": ""}]}', "not a manifest"),
+        ('{"artifacts": [{"name": 1, "size": 0, "sha256": ""}]}', "not a manifest"),
+        ('{"artifacts": [{"name": "a", "size": "0", "sha256": ""}]}', "not a manifest"),
+        ('{"artifacts": [{"name": "a", "size": 0, "sha256": 0}]}', "not a manifest"),
     ],
 )
 def test_no_sound_manifest(manifest: str | None, said: str, run: Path, catsdogs: Catsdogs) -> None:
@@ -92,10 +92,13 @@ def test_accuracy_is_reproduced_from_bucket_and_archive(
         env=trained.environment,
     )  # fmt: skip
     assert (process.returncode, process.stderr) == (0, "")
-    last = json.loads(process.stdout.splitlines()[-1])
-    test = json.loads((trained.folder / "metrics.json").read_bytes())["test"]
-    assert (last["event"], last["correct"], last["images"]) == ("reproduced", test["correct"], 12)
-    assert last["difference"] == 0, "the same machine, the same batches: the same bits"
+    on_test, on_train = [json.loads(line) for line in process.stdout.splitlines() if "reproduced" in line]
+    metrics = json.loads((trained.folder / "metrics.json").read_bytes())
+    assert (on_test["event"], on_test["correct"], on_test["images"]) == ("reproduced", metrics["test"]["correct"], 12)
+    assert on_test["difference"] == 0, "the same machine, the same batches: the same bits"
+    train = metrics["train"]
+    assert (on_train["event"], on_train["correct"], on_train["images"]) == ("train-reproduced", train["correct"], 28)
+    assert on_train["loss"] == pytest.approx(train["loss"])
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["archive"], "no images stay"
 
 
@@ -119,6 +122,33 @@ def forge_accuracy(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_bytes())
     metrics["test"]["accuracy"] = 0.999
     (run / "metrics.json").write_text(json.dumps(metrics))
+
+
+def forge_train(**values: float) -> Callable[[Path], None]:
+    def forge(run: Path) -> None:
+        metrics = json.loads((run / "metrics.json").read_bytes())
+        metrics["train"] |= values
+        (run / "metrics.json").write_text(json.dumps(metrics))
+
+    return forge
+
+
+def forge_batch_size(run: Path) -> None:
+    about = json.loads((run / "run.json").read_bytes())
+    about["settings"]["batch_size"] = 0
+    (run / "run.json").write_text(json.dumps(about))
+
+
+def forge_image_size(run: Path) -> None:
+    about = json.loads((run / "run.json").read_bytes())
+    about["settings"]["image_size"] = 1_000_000
+    (run / "run.json").write_text(json.dumps(about))
+
+
+def forge_no_training_images(run: Path) -> None:
+    split = json.loads((run / "split.json").read_bytes())
+    split["images"] = [image for image in split["images"] if not image["path"].startswith("train/")]
+    (run / "split.json").write_text(json.dumps(split))
 
 
 def forge_verdict(run: Path) -> None:
@@ -160,12 +190,20 @@ def forge_settings(run: Path) -> None:
     ("forge", "said"),
     [
         (forge_count, "test images are right; the run, made on CPU, claims"),
-        (forge_accuracy, "0 verdicts differ"),
-        (forge_verdict, "1 verdicts differ"),
+        (forge_accuracy, "0 predictions differ"),
+        (forge_verdict, "1 predictions differ"),
+        (forge_train(correct=29), "training images are right, loss "),
+        (forge_train(accuracy=0.999), "training images are right, loss "),
+        (forge_train(loss=0.001), "training images are right, loss "),
+        (forge_train(loss=float("nan")), "training images are right, loss "),
+        (forge_train(loss=10**400), "its files are not those of a run"),
+        (forge_batch_size, "its files are not those of a run"),
+        (forge_image_size, "model.keras: takes images of 64 pixels, its run had 1000000"),
+        (forge_no_training_images, "its files are not those of a run"),
         (forge_fewer, "predictions.csv is not about the test images"),
         (forge_model, "model.keras: no model that can be used"),
-        (forge_images, "is not the one that the run was tested on"),
-        (forge_member, "has no train/cat.99999.jpg, which the run was tested on"),
+        (forge_images, "is not the one of the run's test images"),
+        (forge_member, "has no train/cat.99999.jpg, which is one of the run's test images"),
         (forge_settings, "its files are not those of a run"),
     ],
 )  # fmt: skip
@@ -181,6 +219,47 @@ def test_a_claim_that_the_archive_does_not_bear_out(
     assert said in line
     assert "verified run small" in process.stdout
     assert not (tmp_path / "vol" / "verify").exists()
+
+
+def test_a_run_of_an_older_version_claims_nothing_of_the_training_images(
+    run: Path, sample_archive: Path, catsdogs: Catsdogs
+) -> None:
+    """Only running means, which no evaluation gives."""
+    metrics = json.loads((run / "metrics.json").read_bytes())
+    del metrics["format"]
+    metrics["train"] = {"loss": 0.5, "accuracy": 0.123}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    reseal(run)
+    process = catsdogs("verify", run, "--accuracy", f"--archive={sample_archive}", "--log-format=json")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert json.loads(process.stdout.splitlines()[-1])["event"] == "reproduced"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "run.json", "metrics.json", "split.json"])
+def test_a_run_of_a_newer_version(name: str, run: Path, sample_archive: Path, catsdogs: Catsdogs) -> None:
+    document = json.loads((run / name).read_bytes())
+    (run / name).write_text(json.dumps({**document, "format": 99}))
+    if name != "manifest.json":
+        reseal(run)
+    process = catsdogs("verify", run, "--accuracy", f"--archive={sample_archive}")
+    assert process.returncode == 78
+    [line] = process.stderr.splitlines()
+    assert line.startswith(f"catsdogs: {run / name}: written by a newer version of catsdogs-train (format 99;")
+
+
+def test_a_manifest_decides_which_artifacts_a_run_has(run: Path, catsdogs: Catsdogs) -> None:
+    """Neither those of this version, but for the least of a run, nor no others."""
+    (run / "new.bin").write_bytes(b"new")
+    manifest = json.loads((run / "manifest.json").read_bytes())
+    manifest["artifacts"] = [entry for entry in manifest["artifacts"] if "tensorboard" not in entry["name"]]
+    manifest["artifacts"].append({"name": "new.bin"})
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    reseal(run)
+    process = catsdogs("verify", run)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "verified run small: its 10 artifacts" in process.stdout
+    (run / "new.bin").write_bytes(b"old")
+    assert catsdogs("verify", run).stderr.startswith(f"catsdogs: {run / 'new.bin'}: not what the manifest says")
 
 
 def test_accuracy_needs_an_archive(run: Path, catsdogs: Catsdogs) -> None:
@@ -215,7 +294,7 @@ def test_accuracy_on_further_images(partial: tuple[Path, Path], catsdogs: Catsdo
     process = catsdogs(*accuracy, "--further-per-class=12")
     assert (process.returncode, process.stderr) == (0, "")
     said = [json.loads(line) for line in process.stdout.splitlines()]
-    assert [one["event"] for one in said[-2:]] == ["reproduced", "further"]
+    assert [one["event"] for one in said[-3:]] == ["reproduced", "train-reproduced", "further"]
     # Cats 13 to 24, dogs 12 to 23, as `predict` sees them.
     names = {
         f"{label}.{number}.jpg" for label, first in (("cat", 13), ("dog", 12)) for number in range(first, first + 12)
@@ -244,7 +323,7 @@ def test_further_images_of_one_class_that_are_no_pictures(
     process = catsdogs("verify", run, "--accuracy", f"--archive={archive}", "--further-per-class=1")
     assert process.returncode == 65
     assert process.stderr == (
-        f"catsdogs: {archive}: its further images of one class are no pictures; raise --further-per-class\n"
+        f"catsdogs: {archive}: its held-out images of one class are not images; raise --further-per-class\n"
     )
 
 

@@ -6,7 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from catsdogs.config.history import HistoryRow
 from catsdogs.results import charts, metrics
+from catsdogs.results.tables import Curve
 
 
 def path(svg: str, kind: str) -> list[tuple[float, float]]:
@@ -20,16 +22,19 @@ def labels(svg: str) -> list[str]:
     return [text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
 
 
-def rows(losses: list[float]) -> list[dict[str, float]]:
+def rows(losses: list[float]) -> list[HistoryRow]:
     return [
-        {"epoch": epoch, "loss": loss, "accuracy": 1 - loss, "val_loss": loss / 2, "val_accuracy": 1 - loss / 2}
+        {
+            "epoch": epoch, "loss": loss, "accuracy": 1 - loss, "val_loss": loss / 2, "val_accuracy": 1 - loss / 2,
+            "seconds": 1.0,
+        }
         for epoch, loss in enumerate(losses, 1)
-    ]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 30, 500])
 @pytest.mark.parametrize("quantity", ["accuracy", "loss"])
-def test_history_of_any_length_stays_within_the_frame(epochs: int, quantity: str) -> None:
+def test_history_of_any_length_stays_within_the_frame(epochs: int, quantity: Curve) -> None:
     svg = charts.history(rows([0.6 / epoch for epoch in range(1, epochs + 1)]), quantity, epochs)
     training, validation = path(svg, "training few" if epochs <= 60 else "training"), path(svg, "validation")
     assert len(training) == len(validation) == epochs

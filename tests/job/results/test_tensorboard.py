@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from catsdogs.results.tensorboard import FILES, EventFiles
+from catsdogs.config.history import HistoryRow
+from catsdogs.results.names import TENSORBOARD
+from catsdogs.results.tensorboard import EventFiles
 from tests.conftest import Catsdogs
 from tests.faults.running import Job
 from tests.job.conftest import Trained
@@ -20,7 +22,7 @@ TAGS = {
 }
 
 
-def row(epoch: int) -> dict[str, float]:
+def row(epoch: int) -> HistoryRow:
     return {
         "epoch": epoch, "loss": 1 / epoch, "accuracy": 0.5, "val_loss": 2 / epoch, "val_accuracy": 0.25,
         "seconds": 9.0, "rate": 50.0, "learning_rate": 1e-4, "ended": 1.7e9 + epoch,
@@ -28,7 +30,7 @@ def row(epoch: int) -> dict[str, float]:
 
 
 def scalars(run: Path, folder: str, tag: str) -> list[tuple[int, float]]:
-    reader: Any = EventAccumulator(str(run / FILES[folder]))
+    reader: Any = EventAccumulator(str(run / TENSORBOARD[folder]))
     reader.Reload()
     assert reader.Tags()["scalars"] == TAGS[folder]
     return [(event.step, event.value) for event in reader.Scalars(tag)]
@@ -68,7 +70,7 @@ def test_whatever_was_there_the_files_end_as_if_never_disturbed(left: str, tmp_p
     EventFiles(tmp_path / "undisturbed").write([row(epoch) for epoch in (1, 2, 3)])
     files = EventFiles(tmp_path / "disturbed")
     files.write([row(epoch) for epoch in range(1, {"an epoch less": 2, "more": 5}.get(left, 3) + 1)])
-    for name in FILES.values():
+    for name in TENSORBOARD.values():
         path = tmp_path / "disturbed" / name
         match left:
             case "nothing":
@@ -78,7 +80,7 @@ def test_whatever_was_there_the_files_end_as_if_never_disturbed(left: str, tmp_p
             case "something else":
                 path.write_bytes(b"x" * 100)
     EventFiles(tmp_path / "disturbed").write([row(epoch) for epoch in (1, 2, 3)])
-    for name in FILES.values():
+    for name in TENSORBOARD.values():
         assert (tmp_path / "disturbed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
@@ -91,7 +93,7 @@ def test_a_killed_run_goes_on_in_the_same_files(sample_archive: Path, catsdogs: 
     )  # fmt: skip
     artifacts = tmp_path / "volume/work/killed/artifacts"
     with Job("run", *arguments, "--log-format=json", env={}, directory=tmp_path) as job:
-        job.until_true(lambda: (artifacts / FILES["validation"]).exists())
+        job.until_true(lambda: (artifacts / TENSORBOARD["validation"]).exists())
         job.kill()
     assert not (artifacts / "artifacts.json").exists()
     assert scalars(artifacts, "train", "epoch_loss")[0][0] == 1
@@ -100,5 +102,5 @@ def test_a_killed_run_goes_on_in_the_same_files(sample_archive: Path, catsdogs: 
     assert (process.returncode, process.stderr) == (0, "")
     run = tmp_path / "runs/killed"
     assert json.loads((run / "metrics.json").read_bytes())["starts"] == 2
-    for folder in FILES:
+    for folder in TENSORBOARD:
         assert [step for step, _ in scalars(run, folder, "epoch_loss")] == [1, 2, 3, 4, 5]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catsdogs.results import publish
+from catsdogs.results import manifest, publish
 from catsdogs.runtime.errors import ConfigError, Interrupted
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -101,7 +101,7 @@ def test_a_publisher_thought_dead_changes_nothing_any_more(output: Store, tmp_pa
     with pytest.raises(Interrupted, match="another process is publishing"):
         publish._upload(output, "model.keras", tmp_path / "model.keras", None)
     assert read(output, "model.keras") == b"other"
-    assert publish.verify(output) == ["model.keras"]
+    assert manifest.verify(output) == ["model.keras"]
 
 
 def waited_for_by(output: Store, owner: str) -> Lease:

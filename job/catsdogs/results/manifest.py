@@ -1,0 +1,140 @@
+"""A published run's manifest: each artifact's name, size and SHA-256.
+
+It is the last file of a run to be published. Readers trust it, not this version's list of artifacts: other versions
+publish others.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from catsdogs.results.documents import read_bounded
+from catsdogs.results.names import MANIFEST, REQUIRED
+from catsdogs.runtime.errors import BadData, NotFound
+from catsdogs.storage import document
+from catsdogs.storage.store import Store, read
+
+FORMAT = 1
+MAX_SIZE = 4 << 20
+"""Bytes of a manifest. One entry takes about 150."""
+MAX_DOCUMENT = 64 << 20
+"""Bytes of an artifact that is read into memory to be parsed. split.json of 25,000 images has 5 MB."""
+_ADVICE = "publish the run again under another --run-id"
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class Entry(NamedTuple):
+    """One artifact, as the manifest describes it."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest that was read from the store, every field of it checked."""
+
+    run_id: str | None
+    published: str | None
+    """ISO 8601, UTC."""
+    entries: dict[str, Entry]
+    """By name."""
+
+    @property
+    def missing(self) -> list[str]:
+        """The artifacts that every run has, and this manifest does not list."""
+        return [name for name in REQUIRED if name not in self.entries]
+
+
+def load(store: Store) -> Manifest:
+    """Return the manifest of the run in `store`.
+
+    Raises NotFound if there is none, BadData if it is not one, ConfigError if a newer version wrote it.
+    """
+    where = store.uri(MANIFEST)
+    try:
+        return _parse(read_bounded(store, MANIFEST, MAX_SIZE), where)
+    except NotFound as error:
+        raise NotFound(f"{error}; without a manifest a run is not published") from None
+    except (ValueError, KeyError, TypeError):
+        raise BadData(f"{where}: not a manifest; {_ADVICE}") from None
+
+
+def _parse(data: bytes, where: str) -> Manifest:
+    """Raises ValueError, KeyError or TypeError for what is not a manifest, ConfigError for a newer one."""
+    found = document.load(data, FORMAT, where)
+    entries: dict[str, Entry] = {}
+    for item in found["artifacts"]:
+        entry = Entry(item["name"], item["size"], item["sha256"])
+        if not _is_sound(entry) or entry.name in entries:
+            raise ValueError
+        entries[entry.name] = entry
+    run_id, published = (value if isinstance(value := found.get(key), str) else None for key in ("run_id", "published"))
+    return Manifest(run_id, published, entries)
+
+
+def _is_sound(entry: Entry) -> bool:
+    return (
+        is_within(entry.name)
+        and entry.name != MANIFEST
+        and type(entry.size) is int
+        and entry.size >= 0
+        and isinstance(entry.sha256, str)
+        and _SHA256.fullmatch(entry.sha256) is not None
+    )
+
+
+def is_within(name: object) -> bool:
+    """Return whether `name` is the relative name of a file within a folder, in its shortest form."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and not name.startswith("/")
+        and ".." not in PurePosixPath(name).parts
+        and str(PurePosixPath(name)) == name != "."
+    )
+
+
+def check(store: Store, entry: Entry) -> None:
+    """Compare the whole artifact with its entry. Raises NotFound, or BadData if it differs."""
+    if store.stat(entry.name).size != entry.size or digest(store, entry.name) != entry.sha256:
+        raise _differs(store, entry)
+
+
+def contents(store: Store, entry: Entry, most_bytes: int | None = MAX_DOCUMENT) -> bytes:
+    """Return the artifact's bytes. Raises NotFound, or BadData if they differ from the entry or exceed `most_bytes`."""
+    if most_bytes is not None and entry.size > most_bytes:
+        raise BadData(f"{store.uri(entry.name)}: larger than {most_bytes:,} bytes, which no run's is")
+    if store.stat(entry.name).size != entry.size:
+        raise _differs(store, entry)
+    data = read(store, entry.name)
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise _differs(store, entry)
+    return data
+
+
+def verify(store: Store) -> list[str]:
+    """Return the names of a published run's artifacts, each compared with the manifest.
+
+    Raises what `load` raises, and what `check` raises for the first artifact that is missing or different.
+    """
+    entries = load(store).entries
+    for entry in entries.values():
+        check(store, entry)
+    return list(entries)
+
+
+def digest(store: Store, key: str) -> str:
+    """Return the hex SHA-256 of an object. Raises NotFound."""
+    stat = store.stat(key)
+    sha256 = hashlib.sha256()
+    for chunk in store.stream(key, 0, stat.size, stat.etag):
+        sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+def _differs(store: Store, entry: Entry) -> BadData:
+    return BadData(f"{store.uri(entry.name)}: not what the manifest says; {_ADVICE}")
