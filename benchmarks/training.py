@@ -1,4 +1,4 @@
-"""What an epoch costs beside the steps themselves, and what a checkpoint costs."""
+"""What an epoch costs beyond its steps, and what a checkpoint costs."""
 
 import contextlib
 import statistics
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.material import BOOK, BUCKET, Material
+from benchmarks.fixtures import BOOK, BUCKET, Fixtures
 from benchmarks.measure import Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
 from catsdogs.config.recipes import RECIPES
 from catsdogs.data.loader import DataLoader
@@ -24,13 +24,13 @@ ALL_IN, SINGLE = "the epoch, all in", "the steps alone, on batches in memory"
 class Costs(NamedTuple):
     epochs: Samples
     blocked: list[float]
-    """Seconds for which training stands still for a checkpoint."""
+    """Seconds for which a checkpoint stops training."""
     uploading: list[float]
-    """Seconds of CPU for the copy in the bucket, while training goes on."""
+    """CPU seconds of the upload to the bucket, during training."""
 
 
-def rows(material: Material, repeats: int) -> Iterator[Row]:
-    directory = material.images(material.plain, "small", BOOK)
+def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    directory = fixtures.images(fixtures.plain, "small", BOOK)
     found: Costs = in_child(costs, directory, repeats + 1, repeats)
     what = f"Epoch of `baseline`, {2 * BOOK.train:,} and {2 * BOOK.validation:,} images, after the first"
     samples = found.epochs
