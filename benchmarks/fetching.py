@@ -135,7 +135,7 @@ def _directory_size(archive: Path) -> int:
 
 
 def _seconds(samples: Samples) -> str:
-    return "; ".join(f"{name} {wall(found):.2f} ({cpu(found):.2f} CPU)" for name, found in samples.items())
+    return "; ".join(f"{name} {wall(measured):.2f} ({cpu(measured):.2f} CPU)" for name, measured in samples.items())
 
 
 def _ratio(what: str, samples: Samples, ours: str, other: str, most: float) -> Row:

@@ -59,7 +59,7 @@ def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
 def _against(what: str, samples: Samples, count: int, others: tuple[str, ...], least: float = 1.2) -> Iterator[Row]:
     yield Row(
         f"{what}: images/s (a second of CPU)",
-        "; ".join(f"{name} {_rate(found, count)}" for name, found in samples.items()),
+        "; ".join(f"{name} {_rate(measured, count)}" for name, measured in samples.items()),
     )
     best = min(others, key=lambda name: wall(samples[name]))
     faster, cheaper = 1 / ratio(samples, OURS, best), 1 / ratio(samples, OURS, best, cpu)

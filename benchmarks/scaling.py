@@ -27,12 +27,12 @@ def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
 
     samples = interleaved({f"{size:,}": partial(prepared, size) for size in sizes}, max(1, repeats // 2))
     few, book, every = sizes
-    took = [wall(found) for found in samples.values()]
+    took = [wall(measured) for measured in samples.values()]
     yield Row(
         "`prepare` of " + ", ".join(samples),
         "; ".join(
-            f"{seconds:.1f} s, {moved[size] / 1e6:.1f} MB, {peak(found) / 1e6:.0f} MB of memory"
-            for size, seconds, found in zip(sizes, took, samples.values(), strict=True)
+            f"{seconds:.1f} s, {moved[size] / 1e6:.1f} MB, {peak(measured) / 1e6:.0f} MB of memory"
+            for size, seconds, measured in zip(sizes, took, samples.values(), strict=True)
         ),
     )
     for what, values in (("time", took), ("bytes", list(moved.values()))):
@@ -41,7 +41,7 @@ def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
             f"{what} an image, from {book:,} to {every:,} against from {few:,} to {book:,}",
             f"{slopes[1] / slopes[0]:.2f}", "linear: ≤ 1.2", slopes[1] <= 1.2 * slopes[0],
         )  # fmt: skip
-    peaks = [peak(found) for found in samples.values()]
+    peaks = [peak(measured) for measured in samples.values()]
     yield Row(
         f"memory for {every:,} against {few:,}", f"{peaks[2] / peaks[0]:.2f}", "flat: ≤ 1.1", peaks[2] <= 1.1 * peaks[0]
     )

@@ -43,7 +43,7 @@ def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
         },
         repeats,
     )
-    took = {name: wall(found) for name, found in samples.items()}
+    took = {name: wall(measured) for name, measured in samples.items()}
     above = took[HELP] - took[PYTHON]
     yield Row(
         "`catsdogs --help`",
@@ -109,13 +109,13 @@ def graph() -> None:
     from catsdogs.data.loader import Batch
     from catsdogs.training import devices
 
-    found = devices.start(require_gpu=False)
+    machine = devices.start(require_gpu=False)
     import tensorflow as tf
 
     from catsdogs.training.step import Learner
 
     recipe = RECIPES["baseline"]
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1000)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, machine, 1000)
     images = np.zeros((recipe.batch_size, recipe.image_size, recipe.image_size, 3), np.float32)
     batch = Batch(images, np.zeros(recipe.batch_size, np.float32))
     learner.train_step(batch, tf.zeros(3, tf.float64)).numpy()

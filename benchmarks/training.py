@@ -31,16 +31,16 @@ class Costs(NamedTuple):
 
 def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
     directory = fixtures.images(fixtures.plain, "small", BOOK)
-    found: Costs = in_child(costs, directory, repeats + 1, repeats)
+    epoch_costs: Costs = in_child(costs, directory, repeats + 1, repeats)
     what = f"Epoch of `baseline`, {2 * BOOK.train:,} and {2 * BOOK.validation:,} images, after the first"
-    samples = found.epochs
+    samples = epoch_costs.epochs
     yield Row(
         f"{what}: seconds",
         "; ".join(f"{name} {wall(epochs):.2f} ({cpu(epochs):.2f} CPU)" for name, epochs in samples.items()),
     )
     measured, in_cpu = ratio(samples, ALL_IN, SINGLE), ratio(samples, ALL_IN, SINGLE, cpu)
     yield Row(what, f"{measured:.3f} × the steps alone ({in_cpu:.3f} in CPU)", "≤ 1.03", measured <= 1.03)
-    blocked, uploading = statistics.median(found.blocked), statistics.median(found.uploading)
+    blocked, uploading = statistics.median(epoch_costs.blocked), statistics.median(epoch_costs.uploading)
     share = (blocked + uploading / cores.usable()) / wall(samples[ALL_IN])
     yield Row(
         "A checkpoint every epoch, mirrored to the bucket",
@@ -53,12 +53,12 @@ def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
 def costs(directory: Path, epochs: int, saves: int) -> Costs:
     from catsdogs.training import devices
 
-    found = devices.start(require_gpu=False)
+    machine = devices.start(require_gpu=False)
     from catsdogs.training.loop import Training
     from catsdogs.training.step import Learner
 
     recipe, log = RECIPES["baseline"], Log([])
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1000)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, machine, 1000)
     with tempfile.TemporaryDirectory() as scratch:
         training, validation = (
             DataLoader.of(

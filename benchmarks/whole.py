@@ -35,7 +35,7 @@ def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
     samples: Samples = interleaved({OURS: ours, NOTEBOOK: notebook}, max(1, repeats // 2))
     yield Row(
         f"{EPOCHS} epochs of `baseline` from the bucket: seconds",
-        "; ".join(f"{name} {wall(found):.1f} ({cpu(found):.1f} CPU)" for name, found in samples.items())
+        "; ".join(f"{name} {wall(measured):.1f} ({cpu(measured):.1f} CPU)" for name, measured in samples.items())
         + f", of which {min(fetching):.1f} for getting the images",
     )
     measured, in_cpu = ratio(samples, OURS, NOTEBOOK), ratio(samples, OURS, NOTEBOOK, cpu)

@@ -40,7 +40,7 @@ def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
             yield Row(what, NOT_RUN.format("needs two cores"))
             continue
         variants = {f"{count} worker(s)": partial(epoch, directory, size, cores[:count]) for count in (1, 2)}
-        one, two = (2 * BOOK.train / wall(found) for found in interleaved(variants, max(1, repeats // 4)).values())
+        one, two = (2 * BOOK.train / wall(samples) for samples in interleaved(variants, max(1, repeats // 4)).values())
         yield Row(what, f"{two / one:.2f} × the images/s: {two:.0f} against {one:.0f}")
     for workers, batch in PARTS:
         yield Row(
@@ -85,13 +85,13 @@ def work(worker: int, listed: list[str], core: int, batch_size: int, directory: 
     os.sched_setaffinity(0, {core})
     from catsdogs.training import devices
 
-    found = devices.start(False, worker, listed)
+    machine = devices.start(False, worker, listed)
     import tensorflow as tf
 
     from catsdogs.training.step import Learner
 
     recipe = RECIPES["baseline"]
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, machine, 1)
     paths = sorted((directory / "train").glob("*/*.jpg"))
     own = [place % len(listed) == worker for place in range(len(paths))] if len(listed) > 1 else None
     with tempfile.TemporaryDirectory() as scratch:
