@@ -16,7 +16,7 @@ from catsdogs.data.assignment import path_of
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.data.labels import CLASSES
 from catsdogs.data.loader import DataLoader
-from catsdogs.data.split import MARKER
+from catsdogs.data.split import MARKER, parse
 from catsdogs.data.zip_reader import Broken, Member, fetch
 from catsdogs.results import publish
 from catsdogs.results.metrics import wilson_interval
@@ -145,8 +145,9 @@ def _claim_of(run: Store) -> _Claim:
     entries = {entry.name: entry for entry in publish.manifest(run)[1]}
     try:
         names = (publish.MODEL, publish.RUN, publish.METRICS, MARKER, publish.PREDICTIONS)
-        model, about, metrics, split, predictions = (publish.contents(run, entries[name]) for name in names)
-        about, metrics, split = map(json.loads, (about, metrics, split))
+        model, about, metrics, marker, predictions = (publish.contents(run, entries[name]) for name in names)
+        about, metrics = map(json.loads, (about, metrics))
+        split = parse(marker, run.uri(MARKER))
         return _Claim(
             model=model,
             device=about["device"]["name"],

@@ -183,6 +183,15 @@ def test_a_claim_that_the_archive_does_not_bear_out(
     assert not (tmp_path / "vol" / "verify").exists()
 
 
+def test_a_split_file_of_a_newer_format_ends_with_78(run: Path, sample_archive: Path, catsdogs: Catsdogs) -> None:
+    split = json.loads((run / "split.json").read_bytes())
+    (run / "split.json").write_text(json.dumps({**split, "format": split["format"] + 1}))
+    reseal(run)
+    process = catsdogs("verify", run, "--accuracy", f"--archive={sample_archive}", "--volume=vol")
+    assert process.returncode == 78
+    assert "split.json: written by a newer version of catsdogs-train" in process.stderr
+
+
 def test_accuracy_needs_an_archive(run: Path, catsdogs: Catsdogs) -> None:
     process = catsdogs("verify", run, "--accuracy")
     assert (process.returncode, process.stdout) == (2, "")
