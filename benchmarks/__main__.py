@@ -1,4 +1,4 @@
-"""Measures the job against what a user could pick instead, and prints what was found: `make bench`."""
+"""Measure the job against what a user could pick instead, and print a table of the results: `make bench`."""
 
 import argparse
 import importlib
@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.material import material
+from benchmarks.fixtures import fixtures
 from benchmarks.measure import HEADER, line, say
 
 PARTS = ("fetching", "generators", "training", "workers", "whole", "starting", "scaling")
@@ -20,16 +20,16 @@ def main() -> None:
     parser.add_argument("--original", type=Path, help="a train.zip of images as large as Kaggle's own")
     parser.add_argument("--repeats", type=int, default=3, help="of each short measurement")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts")
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     began = time.monotonic()
     print(f"{time.strftime('%Y-%m-%d %H:%M')}, {_machine()}, load {os.getloadavg()[0]:.1f} at the start.\n\n{HEADER}")  # noqa: T201
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
-        material(Path(directory), told.archive, told.original) as found,
+        fixtures(Path(directory), arguments.archive, arguments.original) as prepared,
     ):
-        for part in told.only:
+        for part in arguments.only:
             say(f"-- {part} ({time.monotonic() - began:.0f} s)")
-            for row in importlib.import_module(f"benchmarks.{part}").rows(found, told.repeats):
+            for row in importlib.import_module(f"benchmarks.{part}").rows(prepared, arguments.repeats):
                 print(line(row), flush=True)  # noqa: T201
     print(f"\nIt took {(time.monotonic() - began) / 60:.0f} minutes; load {os.getloadavg()[0]:.1f} at the end.")  # noqa: T201
 

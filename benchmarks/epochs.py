@@ -1,6 +1,6 @@
-"""CPU seconds that an epoch of each recipe takes, from the archive given.
+"""CPU seconds of an epoch of each recipe, on the images of an archive.
 
-`python -m benchmarks.epochs dogs-vs-cats.zip > benchmarks/runs/epochs.json` makes what README's table shows.
+`python -m benchmarks.epochs dogs-vs-cats.zip > benchmarks/runs/epochs.json` writes the figures of README's table.
 """
 
 import json
@@ -15,7 +15,7 @@ FEW, MORE = 1, 3
 
 
 def used(part: str, archive: Path, folder: Path, *options: str) -> float:
-    """CPU seconds of a part of the job, of all threads together."""
+    """Return the CPU seconds of a part of the job, over all threads."""
     where = f"--archive={archive}", f"--volume={folder}", f"--output={folder / 'runs'}"
     return measure.command([sys.executable, "-m", "catsdogs", part, *where, *options]).cpu
 
@@ -29,7 +29,9 @@ def main(archive: Path) -> None:
                 used("run", archive, Path(folder), f"--recipe={recipe}", f"--epochs={epochs}")
                 for epochs in (FEW, MORE)
             )  # fmt: skip
-            measured[recipe] = round((more - few) / (MORE - FEW), 1)  # start and end are the same
+            measured[recipe] = round(
+                (more - few) / (MORE - FEW), 1
+            )  # without the start and the end, which both runs have
             measure.say(f"{recipe}: {measured[recipe]} CPU seconds an epoch")
     sys.stdout.write(json.dumps(measured, indent=2) + "\n")
 

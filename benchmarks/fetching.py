@@ -1,4 +1,4 @@
-"""From an archive in a bucket to the split directories, against downloading and unzipping it all."""
+"""From an archive in a bucket to the split directory, against downloading and unzipping all of it."""
 
 import contextlib
 import sys
@@ -8,32 +8,32 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks import link
-from benchmarks.material import BOOK, Material
+from benchmarks.fixtures import BOOK, Fixtures
 from benchmarks.measure import NOT_RUN, Row, Sample, Samples, command, cpu, interleaved, ratio, wall
 from catsdogs.data.assignment import Counts
 
 OURS, UNDECODED, BOTO3, S5CMD = "ours", "ours, not decoded", "boto3 + unzip + copy", "s5cmd + unzip + copy"
 
 
-def rows(material: Material, repeats: int) -> Iterator[Row]:
-    yield from _book(material, repeats)
-    yield from _whole(material, max(1, repeats // 2))
-    yield from _distant(material, max(1, repeats // 2))
+def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    yield from _book(fixtures, repeats)
+    yield from _whole(fixtures, max(1, repeats // 2))
+    yield from _distant(fixtures, max(1, repeats // 2))
 
 
-def _book(material: Material, repeats: int) -> Iterator[Row]:
-    what = f"4,000 of {2 * material.per_class:,} from `train.zip`"
-    packed = _packed_size(material.plain)
-    received = _received(material)
+def _book(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    what = f"4,000 of {2 * fixtures.per_class:,} from `train.zip`"
+    packed = _packed_size(fixtures.plain)
+    received = _received(fixtures)
     for counted, named in (
         (received, "read twice, as over plain http"),
-        (received - _directory_size(material.plain), "read once, as over https (reckoned)"),
+        (received - _directory_size(fixtures.plain), "read once, as over https (reckoned)"),
     ):
         yield Row(
             f"{what}: bytes moved, the zip's directory {named}",
             f"{counted / packed:.3f} × the members' {packed / 1e6:.1f} MB", "≤ 1.1", counted <= 1.1 * packed,
         )  # fmt: skip
-    samples = _measured(material, material.plain, BOOK, repeats)
+    samples = _measured(fixtures, fixtures.plain, BOOK, repeats)
     yield Row(f"{what}: seconds", _seconds(samples))
     for ours, other, most in (
         (UNDECODED, BOTO3, 0.35),
@@ -44,22 +44,22 @@ def _book(material: Material, repeats: int) -> Iterator[Row]:
         yield _ratio(what, samples, ours, other, most)
 
 
-def _whole(material: Material, repeats: int) -> Iterator[Row]:
-    what = f"All {2 * material.per_class:,}, nested and deflated"
-    parts = material.per_class // 10
-    samples = _measured(material, material.nested, Counts(material.per_class - 2 * parts, parts, parts), repeats)
+def _whole(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    what = f"All {2 * fixtures.per_class:,}, nested and deflated"
+    parts = fixtures.per_class // 10
+    samples = _measured(fixtures, fixtures.nested, Counts(fixtures.per_class - 2 * parts, parts, parts), repeats)
     yield Row(f"{what}: seconds", _seconds(samples))
     for ours in (UNDECODED, OURS):
         yield _ratio(what, samples, ours, S5CMD, 1.0)
 
 
-def _distant(material: Material, repeats: int) -> Iterator[Row]:
+def _distant(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
     what = "4,000 through 30 ms and 200 Mbit/s"
     if not link.may_make_links():
         yield Row(what, NOT_RUN.format("needs root and /dev/net/tun"), "≥ 5 times faster")
         return
-    with link.slow_link() as prefix, contextlib.closing(link.Relay(link.SERVER, port(material))) as relay:
-        samples = _measured(material, material.plain, BOOK, repeats, prefix, relay.endpoint)
+    with link.slow_link() as prefix, contextlib.closing(link.Relay(link.SERVER, port(fixtures))) as relay:
+        samples = _measured(fixtures, fixtures.plain, BOOK, repeats, prefix, relay.endpoint)
     yield Row(f"{what}: seconds", _seconds(samples))
     for ours in (UNDECODED, OURS):
         for other in (BOTO3, S5CMD):
@@ -68,25 +68,27 @@ def _distant(material: Material, repeats: int) -> Iterator[Row]:
 
 
 def _measured(
-    material: Material, archive: Path, counts: Counts, repeats: int, prefix: Sequence[str] = (), endpoint: str = ""
+    fixtures: Fixtures, archive: Path, counts: Counts, repeats: int, prefix: Sequence[str] = (), endpoint: str = ""
 ) -> Samples:
-    environment = {"AWS_ENDPOINT_URL_S3": endpoint or material.server.endpoint}
-    # s5cmd knows no other name for it.
+    environment = {"AWS_ENDPOINT_URL_S3": endpoint or fixtures.server.endpoint}
+    # The name that s5cmd reads.
     environment["S3_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL_S3"]
 
     def run(*arguments: str | Path) -> Sample:
         return command([*prefix, sys.executable, *arguments], environment)
 
     def by_hand(download: str) -> Sample:
-        return run("-m", "benchmarks.ways", download, material.uri(archive), material.scratch(), *map(str, counts))
+        return run(
+            "-m", "benchmarks.alternatives", download, fixtures.uri(archive), fixtures.scratch(), *map(str, counts)
+        )
 
     def ours(*module: str) -> Sample:
-        return run(*module, *options(material.uri(archive), material.scratch(), counts))
+        return run(*module, *options(fixtures.uri(archive), fixtures.scratch(), counts))
 
     return interleaved(
         {
             OURS: lambda: ours("-m", "catsdogs", "prepare"),
-            UNDECODED: lambda: ours("-m", "benchmarks.ways", "undecoded"),
+            UNDECODED: lambda: ours("-m", "benchmarks.alternatives", "undecoded"),
             BOTO3: lambda: by_hand("boto3"),
             S5CMD: lambda: by_hand("s5cmd"),
         },
@@ -95,33 +97,33 @@ def _measured(
 
 
 def options(archive: str, volume: Path, counts: Counts) -> list[str]:
-    """What `catsdogs` is told, its result going to a folder of the volume."""
-    told = [f"--{name}-per-class={count}" for name, count in counts._asdict().items()]
-    return [f"--archive={archive}", f"--output={volume / 'runs'}", f"--volume={volume}", *told]
+    """Return the options for `catsdogs`, with the output in a folder of the volume."""
+    per_class = [f"--{name}-per-class={count}" for name, count in counts._asdict().items()]
+    return [f"--archive={archive}", f"--output={volume / 'runs'}", f"--volume={volume}", *per_class]
 
 
-def _received(material: Material) -> int:
-    """Bytes that the server sends for one `prepare`, HTTP headers and all."""
-    with contextlib.closing(link.Relay("127.0.0.1", port(material))) as relay:
+def _received(fixtures: Fixtures) -> int:
+    """Return the bytes that the server sends for one `prepare`, HTTP headers included."""
+    with contextlib.closing(link.Relay("127.0.0.1", port(fixtures))) as relay:
         command(
             [
                 sys.executable,
                 "-m",
                 "catsdogs",
                 "prepare",
-                *options(material.uri(material.plain), material.scratch(), BOOK),
+                *options(fixtures.uri(fixtures.plain), fixtures.scratch(), BOOK),
             ],
             {"AWS_ENDPOINT_URL_S3": relay.endpoint},
         )
         return relay.received
 
 
-def port(material: Material) -> int:
-    return urlsplit(material.server.endpoint).port or 80
+def port(fixtures: Fixtures) -> int:
+    return urlsplit(fixtures.server.endpoint).port or 80
 
 
 def _packed_size(archive: Path) -> int:
-    """Compressed bytes of the book's images."""
+    """Return the compressed bytes of the book's images."""
     wanted = {f"{label}.{number}.jpg" for label in ("cat", "dog") for number in range(sum(BOOK))}
     with zipfile.ZipFile(archive) as opened:
         return sum(entry.compress_size for entry in opened.infolist() if Path(entry.filename).name in wanted)
@@ -133,7 +135,7 @@ def _directory_size(archive: Path) -> int:
 
 
 def _seconds(samples: Samples) -> str:
-    return "; ".join(f"{name} {wall(found):.2f} ({cpu(found):.2f} CPU)" for name, found in samples.items())
+    return "; ".join(f"{name} {wall(measured):.2f} ({cpu(measured):.2f} CPU)" for name, measured in samples.items())
 
 
 def _ratio(what: str, samples: Samples, ours: str, other: str, most: float) -> Row:

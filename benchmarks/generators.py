@@ -1,4 +1,4 @@
-"""The generators alone, against those that Keras and tf.data offer; no model takes part."""
+"""The data loader, without a model, against those of Keras and tf.data."""
 
 import statistics
 import time
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.material import BOOK, Material
+from benchmarks.fixtures import BOOK, Fixtures
 from benchmarks.measure import NOT_RUN, Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
 from benchmarks.notebook import tensorflow
 from catsdogs.data.assignment import Counts
@@ -22,19 +22,19 @@ BATCH, LARGE = 20, 512
 LATER = 5
 """Passes over the images in one measurement of later passes."""
 CONSUMER = 20_000
-"""Images a second that a fast GPU would take."""
+"""Images a second that a fast GPU consumes."""
 
 Pass = Callable[[], Any]
 """Yields every batch of one pass over the images."""
 
 
-def rows(material: Material, repeats: int) -> Iterator[Row]:
-    small = material.images(material.plain, "small", BOOK) / "train"
+def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    small = fixtures.images(fixtures.plain, "small", BOOK) / "train"
     count = 2 * BOOK.train
     first = in_child(first_passes, small, BATCH, repeats)
     yield from _against("First pass, 200×200", first, count, (KERAS, DATASET))
-    if material.original:
-        large = material.images(material.original, "large", Counts(300, 1, 1)) / "train"
+    if fixtures.original:
+        large = fixtures.images(fixtures.original, "large", Counts(300, 1, 1)) / "train"
         first = in_child(first_passes, large, BATCH, repeats)
         yield from _against("First pass, original size", first, 600, (KERAS, DATASET))
     else:
@@ -59,7 +59,7 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
 def _against(what: str, samples: Samples, count: int, others: tuple[str, ...], least: float = 1.2) -> Iterator[Row]:
     yield Row(
         f"{what}: images/s (a second of CPU)",
-        "; ".join(f"{name} {_rate(found, count)}" for name, found in samples.items()),
+        "; ".join(f"{name} {_rate(measured, count)}" for name, measured in samples.items()),
     )
     best = min(others, key=lambda name: wall(samples[name]))
     faster, cheaper = 1 / ratio(samples, OURS, best), 1 / ratio(samples, OURS, best, cpu)
@@ -73,19 +73,19 @@ def _rate(samples: list[Sample], count: int) -> str:
 
 
 def first_passes(directory: Path, batch: int, repeats: int) -> Samples:
-    """The first pass of new generators, each time."""
-    makers, ways = _makers(directory, batch), (OURS, KERAS, DATASET)
-    return interleaved({name: partial(_sampled, makers[name], 1, 0) for name in ways}, repeats)
+    """Measure the first pass of a new loader, each time."""
+    makers, variants = _makers(directory, batch), (OURS, KERAS, DATASET)
+    return interleaved({name: partial(_sampled, makers[name], 1, 0) for name in variants}, repeats)
 
 
 def later_passes(directory: Path, batch: int, repeats: int, names: tuple[str, ...]) -> Samples:
-    """LATER passes of generators that have made one already."""
+    """Measure LATER passes of loaders that have made one pass already."""
     makers = _makers(directory, batch)
     return interleaved({name: partial(_sampled, makers[name], LATER, 1) for name in names}, repeats)
 
 
 def augmenting_passes(directory: Path, repeats: int) -> Samples:
-    """A second pass that distorts each image in the same ways."""
+    """Measure a second pass that distorts each image in the same ways."""
     share = 0.2
     ours = partial(
         _ours, directory, BATCH,
@@ -115,21 +115,21 @@ def _consumed(one_pass: Pass) -> None:
 
 
 def paced(directory: Path) -> tuple[float, int, int, int]:
-    """Share of its time that a consumer of CONSUMER images/s waits, batches over 1 ms late, and batches; and of as many
-    sleeps, with nothing else at work in this process, those that end over 1 ms late."""
-    generator = _generator(directory, LARGE)
-    batches = generator.batches()
-    for _ in range(len(generator)):
+    """Return how a consumer of CONSUMER images/s fares: the share of its time that it waits, the batches that are over
+    1 ms late, and all batches; then, of as many sleeps in an idle process, those that end over 1 ms late."""
+    loader = _loader(directory, LARGE)
+    batches = loader.batches()
+    for _ in range(len(loader)):
         next(batches)
     waits, period = [], LARGE / CONSUMER
-    for _ in range(30 * len(generator)):
+    for _ in range(30 * len(loader)):
         began = time.monotonic()
         batch = next(batches)
         waits.append(time.monotonic() - began)
         time.sleep(period * len(batch.labels) / LARGE)
         del batch
     batches.close()
-    # The first pass went by without a pause: so many batches were then still being made, and none lay ready.
+    # The first pass had no pauses, so these batches were still being made when it ended, and none was ready.
     waits, overslept = waits[cores.usable() :], []
     for _ in waits:
         due = time.monotonic() + period
@@ -148,7 +148,7 @@ def _makers(directory: Path, batch: int) -> dict[str, Callable[[], Pass]]:
     }
 
 
-def _generator(directory: Path, batch: int, augmentation: Augmentation | None = None) -> DataLoader:
+def _loader(directory: Path, batch: int, augmentation: Augmentation | None = None) -> DataLoader:
     return DataLoader.of(
         sorted(directory.glob("*/*.jpg")), batch_size=batch, image_size=SIZE, seed=0, shuffled=True,
         scratch=directory.parent, most_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit()),
@@ -157,9 +157,9 @@ def _generator(directory: Path, batch: int, augmentation: Augmentation | None = 
 
 
 def _ours(directory: Path, batch: int, augmentation: Augmentation | None = None) -> Pass:
-    generator = _generator(directory, batch, augmentation)
-    batches = generator.batches()
-    return lambda: (next(batches) for _ in range(len(generator)))
+    loader = _loader(directory, batch, augmentation)
+    batches = loader.batches()
+    return lambda: (next(batches) for _ in range(len(loader)))
 
 
 def _keras(directory: Path, batch: int, **augmentation: Any) -> Pass:

@@ -1,7 +1,7 @@
-"""Ways to a server that count what passes, or are as slow as a distant one.
+"""Connections to a server that count the bytes, or that are as slow as one over a long distance.
 
-`relay` forwards TCP connections and counts. `slow_link` is a network interface in a namespace of its own,
-whose packets this process hands on late: like `tc netem`, which many kernels lack. It needs root.
+`Relay` forwards TCP connections and counts. `slow_link` is a network interface in a namespace of its own, whose packets
+this process delays, like `tc netem`, which many kernels lack. It needs root.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from collections import deque
 from collections.abc import Iterator
 
 DELAY = 0.030
-"""Seconds for there and back."""
+"""Seconds, round trip."""
 RATE = 200e6 / 8
 """Bytes a second, each way."""
 MAX_WAITING = 2_000_000
-"""Bytes that wait for the link; what comes then is lost, as in any router."""
+"""Bytes that may wait for the link; further packets are dropped, as in any router."""
 MTU = 9000
 SERVER, CLIENT = "10.254.77.1", "10.254.77.2"
 
@@ -31,7 +31,7 @@ _IFF_TUN_WITHOUT_HEADER = 0x1001
 
 
 class Relay:
-    """Forwards connections to a port; `received` counts the bytes that came back from there."""
+    """Forwards connections to a port; `received` counts the bytes that come back."""
 
     def __init__(self, address: str, port: int):
         self.port = port
@@ -70,7 +70,7 @@ def may_make_links() -> bool:
 
 @contextlib.contextmanager
 def slow_link() -> Iterator[list[str]]:
-    """What a command must begin with to see SERVER, this machine, through the slow link and nothing else."""
+    """Yield the prefix for a command that reaches SERVER, this machine, through the slow link, and nothing else."""
     name = f"bench-{os.getpid()}"
     ends = [_interface(f"{side}-{os.getpid()}") for side in ("bnear", "bfar")]
     near, far = (f"{side}-{os.getpid()}" for side in ("bnear", "bfar"))
@@ -94,7 +94,7 @@ def slow_link() -> Iterator[list[str]]:
 
 
 def _interface(name: str) -> int:
-    """A file descriptor that reads and writes the packets of a new network interface; gone when it is closed."""
+    """Return a file descriptor for the packets of a new network interface, which is gone when it is closed."""
     handle = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(handle, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN_WITHOUT_HEADER))
     return handle
@@ -105,7 +105,7 @@ def _ip(*arguments: str) -> None:
 
 
 def carry(one: int, other: int) -> None:
-    """Hands packets on between two interfaces, for ever: each waits for those before it, and half of DELAY."""
+    """Forward packets between two interfaces, for ever; each waits for those before it, and half of DELAY."""
     queues: dict[int, deque[tuple[float, bytes]]] = {one: deque(), other: deque()}
     free_at = {one: 0.0, other: 0.0}
     targets = {one: other, other: one}

@@ -1,9 +1,9 @@
-"""The book's section 5.2 as a script: the images copied as there, its convnet, its generators, its two plots.
+"""The book's section 5.2 as a script: its copied images, its convnet, its generators, its two plots.
 
     python -m benchmarks.notebook s3://bucket/train.zip DIRECTORY EPOCHS TRAIN VALIDATION TEST
 
-What TensorFlow no longer has (`fit_generator`, `RMSprop(lr=…)`) is said as it wants it today. Downloading and
-unzipping, which the book leaves to its reader, are done with boto3 and unzip. Prints how many seconds that took.
+What TensorFlow no longer has (`fit_generator`, `RMSprop(lr=…)`) is written as TensorFlow has it today. Downloading and
+unzipping, which the book leaves to its reader, use boto3 and unzip. Prints how many seconds they take.
 """
 
 import os
@@ -21,7 +21,7 @@ def tensorflow() -> Any:
 
 
 def generators(base: Path, batch_size: int = 20) -> tuple[Any, Any]:
-    """Training and validation: pixels in [0, 1], at 150×150, with a label for each."""
+    """Return the training and the validation generator: pixels in [0, 1], at 150×150, and labels."""
     rescaling = tensorflow().keras.preprocessing.image.ImageDataGenerator(rescale=1.0 / 255)
     training, validation = (
         rescaling.flow_from_directory(base / split, target_size=(150, 150), batch_size=batch_size, class_mode="binary")
@@ -58,7 +58,7 @@ def plot(history: dict[str, list[float]], directory: Path) -> None:
 
 
 def main(uri: str, directory: Path, epochs: int, counts: dict[str, int]) -> None:
-    from benchmarks.ways import by_hand
+    from benchmarks.alternatives import by_hand
 
     began = time.monotonic()
     base = by_hand(uri, directory, counts, "boto3")

@@ -12,7 +12,7 @@ HEAD = """\
 
 
 def flops(model: Any, image_size: int) -> int:
-    """Floating-point operations for one image, forward: a multiplication and an addition are two."""
+    """Return the floating-point operations of a forward pass of one image; a multiply-add counts as two."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -40,7 +40,7 @@ def row(recipe: Recipe, devices: Devices) -> str:
 
 
 def table() -> str:
-    """A line for each recipe, under HEAD."""
+    """Return HEAD and a row for each recipe."""
     devices = start(require_gpu=False)
     return "\n".join([HEAD, *(row(recipe, devices) for recipe in RECIPES.values())])
 

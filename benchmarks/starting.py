@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fetching import options
-from benchmarks.material import BOOK, Material
+from benchmarks.fixtures import BOOK, Fixtures
 from benchmarks.measure import Row, Sample, command, interleaved, wall
 
 PYTHON, HELP, TENSORFLOW, PLAN = "Python alone", "--help", "import tensorflow", "plan"
-GRAPH, AGAIN, ANEW = "TensorFlow and the graph", "images on the volume", "images in the bucket"
+GRAPH, CACHED, UNCACHED = "TensorFlow and the graph", "images on the volume", "images in the bucket"
 
 
-def rows(material: Material, repeats: int) -> Iterator[Row]:
-    uri, log = material.uri(material.plain), material.directory / "plan.log"
+def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    uri, log = fixtures.uri(fixtures.plain), fixtures.directory / "plan.log"
     catsdogs = Path(sys.executable).with_name("catsdogs")
-    kept = material.directory / "kept"
+    kept = fixtures.directory / "kept"
     command([catsdogs, "prepare", *options(uri, kept, BOOK)])
 
     def planned() -> Sample:
-        plan = ["-m", "catsdogs", "plan", *options(uri, material.scratch(), BOOK)]
+        plan = ["-m", "catsdogs", "plan", *options(uri, fixtures.scratch(), BOOK)]
         return command([sys.executable, "-X", "importtime", *plan], output=log)
 
     def first_step(volume: Path) -> Sample:
@@ -38,12 +38,12 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
             TENSORFLOW: lambda: command([sys.executable, "-c", "import tensorflow"]),
             PLAN: planned,
             GRAPH: lambda: command([sys.executable, "-m", "benchmarks.starting", "graph"]),
-            AGAIN: lambda: first_step(kept),
-            ANEW: lambda: first_step(material.scratch()),
+            CACHED: lambda: first_step(kept),
+            UNCACHED: lambda: first_step(fixtures.scratch()),
         },
         repeats,
     )
-    took = {name: wall(found) for name, found in samples.items()}
+    took = {name: wall(measured) for name, measured in samples.items()}
     above = took[HELP] - took[PYTHON]
     yield Row(
         "`catsdogs --help`",
@@ -53,23 +53,23 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
     )
     imported = "tensorflow" in log.read_text()
     yield Row(
-        f"`plan` on {2 * material.per_class:,} images in a bucket",
+        f"`plan` on {2 * fixtures.per_class:,} images in a bucket",
         f"{took[PLAN]:.2f} s; TensorFlow {'' if imported else 'not '}imported, which takes {took[TENSORFLOW]:.2f} s",
         "no TensorFlow imported", not imported,
     )  # fmt: skip
-    beyond = took[AGAIN] - took[GRAPH]
+    beyond = took[CACHED] - took[GRAPH]
     yield Row(
         "From the start of `run` to the end of the first training step, images on the volume",
-        f"{took[AGAIN]:.2f} s, {beyond:.2f} s beyond import and graph building", "≤ 1.5 s beyond", beyond <= 1.5,
+        f"{took[CACHED]:.2f} s, {beyond:.2f} s beyond import and graph building", "≤ 1.5 s beyond", beyond <= 1.5,
     )  # fmt: skip
     yield Row(
         "The same, with 4,000 images to get from the bucket first",
-        f"{took[ANEW]:.2f} s, {took[ANEW] - took[GRAPH]:.2f} s beyond",
+        f"{took[UNCACHED]:.2f} s, {took[UNCACHED] - took[GRAPH]:.2f} s beyond",
     )
 
 
 def step(arguments: list[str]) -> None:
-    """`catsdogs run` until its first training step has been taken."""
+    """Run `catsdogs run` until the end of its first training step."""
     from catsdogs.cli import main
     from catsdogs.runtime.signals import Interruption
 
@@ -84,19 +84,19 @@ def _stop_after_first_step() -> None:
 
     start = devices.start
 
-    def starting(*given: Any) -> Any:
-        found = start(*given)
+    def starting(*arguments: Any) -> Any:
+        started = start(*arguments)
         from catsdogs.training.step import Learner
 
         train_step = Learner.train_step
 
-        def first(self: Learner, *given: Any) -> None:
-            train_step(self, *given).numpy()
+        def first(self: Learner, *arguments: Any) -> None:
+            train_step(self, *arguments).numpy()
             os._exit(0)
 
         learner: Any = Learner
         learner.train_step = first
-        return found
+        return started
 
     patched: Any = devices
     patched.start = starting
@@ -109,13 +109,13 @@ def graph() -> None:
     from catsdogs.data.loader import Batch
     from catsdogs.training import devices
 
-    found = devices.start(require_gpu=False)
+    machine = devices.start(require_gpu=False)
     import tensorflow as tf
 
     from catsdogs.training.step import Learner
 
     recipe = RECIPES["baseline"]
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1000)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, machine, 1000)
     images = np.zeros((recipe.batch_size, recipe.image_size, recipe.image_size, 3), np.float32)
     batch = Batch(images, np.zeros(recipe.batch_size, np.float32))
     learner.train_step(batch, tf.zeros(3, tf.float64)).numpy()

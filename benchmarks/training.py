@@ -1,4 +1,4 @@
-"""What an epoch costs beside the steps themselves, and what a checkpoint costs."""
+"""What an epoch costs beyond its steps, and what a checkpoint costs."""
 
 import contextlib
 import statistics
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.material import BOOK, BUCKET, Material
+from benchmarks.fixtures import BOOK, BUCKET, Fixtures
 from benchmarks.measure import Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
 from catsdogs.config.recipes import RECIPES
 from catsdogs.data.loader import DataLoader
@@ -24,23 +24,23 @@ ALL_IN, SINGLE = "the epoch, all in", "the steps alone, on batches in memory"
 class Costs(NamedTuple):
     epochs: Samples
     blocked: list[float]
-    """Seconds for which training stands still for a checkpoint."""
+    """Seconds for which a checkpoint stops training."""
     uploading: list[float]
-    """Seconds of CPU for the copy in the bucket, while training goes on."""
+    """CPU seconds of the upload to the bucket, during training."""
 
 
-def rows(material: Material, repeats: int) -> Iterator[Row]:
-    directory = material.images(material.plain, "small", BOOK)
-    found: Costs = in_child(costs, directory, repeats + 1, repeats)
+def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    directory = fixtures.images(fixtures.plain, "small", BOOK)
+    epoch_costs: Costs = in_child(costs, directory, repeats + 1, repeats)
     what = f"Epoch of `baseline`, {2 * BOOK.train:,} and {2 * BOOK.validation:,} images, after the first"
-    samples = found.epochs
+    samples = epoch_costs.epochs
     yield Row(
         f"{what}: seconds",
         "; ".join(f"{name} {wall(epochs):.2f} ({cpu(epochs):.2f} CPU)" for name, epochs in samples.items()),
     )
     measured, in_cpu = ratio(samples, ALL_IN, SINGLE), ratio(samples, ALL_IN, SINGLE, cpu)
     yield Row(what, f"{measured:.3f} × the steps alone ({in_cpu:.3f} in CPU)", "≤ 1.03", measured <= 1.03)
-    blocked, uploading = statistics.median(found.blocked), statistics.median(found.uploading)
+    blocked, uploading = statistics.median(epoch_costs.blocked), statistics.median(epoch_costs.uploading)
     share = (blocked + uploading / cores.usable()) / wall(samples[ALL_IN])
     yield Row(
         "A checkpoint every epoch, mirrored to the bucket",
@@ -53,12 +53,12 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
 def costs(directory: Path, epochs: int, saves: int) -> Costs:
     from catsdogs.training import devices
 
-    found = devices.start(require_gpu=False)
+    machine = devices.start(require_gpu=False)
     from catsdogs.training.loop import Training
     from catsdogs.training.step import Learner
 
     recipe, log = RECIPES["baseline"], Log([])
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1000)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, machine, 1000)
     with tempfile.TemporaryDirectory() as scratch:
         training, validation = (
             DataLoader.of(

@@ -4,28 +4,28 @@ import sys
 from collections.abc import Iterator
 
 from benchmarks.fetching import options
-from benchmarks.material import BOOK, BUCKET, Material
+from benchmarks.fixtures import BOOK, BUCKET, Fixtures
 from benchmarks.measure import Row, Sample, Samples, command, cpu, interleaved, peak, ratio, wall
 
 EPOCHS = 3
 OURS, NOTEBOOK = "`catsdogs run`", "the notebook"
 
 
-def rows(material: Material, repeats: int) -> Iterator[Row]:
-    uri = material.uri(material.plain)
-    log = material.directory / "whole.log"
+def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    uri = fixtures.uri(fixtures.plain)
+    log = fixtures.directory / "whole.log"
     fetching: list[float] = []
 
     def ours() -> Sample:
-        scratch = material.scratch()
-        # One run id would be one run: the second would find it published.
+        scratch = fixtures.scratch()
+        # Under one run id, the second run would be published already.
         output = f"--output=s3://{BUCKET}/runs/{scratch.stat().st_ino}-{len(fetching)}"
         return command(
             [sys.executable, "-m", "catsdogs", "run", f"--epochs={EPOCHS}", *options(uri, scratch, BOOK), output]
         )
 
     def notebook() -> Sample:
-        directory = material.scratch()
+        directory = fixtures.scratch()
         sample = command(
             [sys.executable, "-m", "benchmarks.notebook", uri, directory, str(EPOCHS), *map(str, BOOK)], output=log
         )
@@ -35,7 +35,7 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
     samples: Samples = interleaved({OURS: ours, NOTEBOOK: notebook}, max(1, repeats // 2))
     yield Row(
         f"{EPOCHS} epochs of `baseline` from the bucket: seconds",
-        "; ".join(f"{name} {wall(found):.1f} ({cpu(found):.1f} CPU)" for name, found in samples.items())
+        "; ".join(f"{name} {wall(measured):.1f} ({cpu(measured):.1f} CPU)" for name, measured in samples.items())
         + f", of which {min(fetching):.1f} for getting the images",
     )
     measured, in_cpu = ratio(samples, OURS, NOTEBOOK), ratio(samples, OURS, NOTEBOOK, cpu)

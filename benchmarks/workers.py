@@ -1,4 +1,4 @@
-"""Several workers: what a second one on a core of its own adds, and what they would need by the thousand.
+"""Several workers: what a second one on a core of its own adds, and what a thousand would need.
 
 python -m benchmarks.workers WORKER ADDRESSES CORE BATCH_SIZE DIRECTORY
 """
@@ -16,31 +16,31 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.material import BOOK, Material
+from benchmarks.fixtures import BOOK, Fixtures
 from benchmarks.measure import NOT_RUN, WITH_BYTECODE, Failed, Row, Sample, in_child, interleaved, wall
 from catsdogs.config.recipes import RECIPES
 from catsdogs.data.assignment import shards
 from catsdogs.data.loader import DataLoader
 
 BATCHES = (20, 128)
-"""The recipe's own, and one over which what a step costs beside its images is spread."""
+"""The recipe's own, and one that spreads the fixed costs of a step over more images."""
 GPUS = 1000
 GPU_IMAGES = 10_000
-"""Images a second that one GPU is taken to train on: more than an H100 does of `baseline` at 150x150."""
+"""Images a second that one GPU is assumed to train on, more than an H100 reaches with `baseline` at 150x150."""
 PARTS = ((2, 20), (2, 128), (8, 2048), (64, 16384), (GPUS, 256 * GPUS))
 """Workers and global batch."""
 
 
-def rows(material: Material, repeats: int) -> Iterator[Row]:
-    directory = material.images(material.plain, "small", BOOK)
+def rows(fixtures: Fixtures, repeats: int) -> Iterator[Row]:
+    directory = fixtures.images(fixtures.plain, "small", BOOK)
     cores = sorted(os.sched_getaffinity(0))
     for size in BATCHES:
         what = f"Training `baseline`, batches of {size}: two workers on one core each against one on one core"
         if len(cores) < 2:
             yield Row(what, NOT_RUN.format("needs two cores"))
             continue
-        ways = {f"{count} worker(s)": partial(epoch, directory, size, cores[:count]) for count in (1, 2)}
-        one, two = (2 * BOOK.train / wall(found) for found in interleaved(ways, max(1, repeats // 4)).values())
+        variants = {f"{count} worker(s)": partial(epoch, directory, size, cores[:count]) for count in (1, 2)}
+        one, two = (2 * BOOK.train / wall(samples) for samples in interleaved(variants, max(1, repeats // 4)).values())
         yield Row(what, f"{two / one:.2f} × the images/s: {two:.0f} against {one:.0f}")
     for workers, batch in PARTS:
         yield Row(
@@ -56,7 +56,7 @@ def rows(material: Material, repeats: int) -> Iterator[Row]:
 
 
 def epoch(directory: Path, batch_size: int, cores: list[int]) -> Sample:
-    """An epoch of as many workers as cores, the images decoded already."""
+    """Measure an epoch with one worker for each core; the images are decoded already."""
     listed = ",".join(f"127.0.0.1:{_free_port()}" for _ in cores)
     processes = [
         subprocess.Popen(
@@ -66,13 +66,13 @@ def epoch(directory: Path, batch_size: int, cores: list[int]) -> Sample:
         for worker, core in enumerate(cores)
     ]  # fmt: skip
     try:
-        told = [json.loads(process.communicate()[0] or "null") for process in processes]
+        results = [json.loads(process.communicate()[0] or "null") for process in processes]
     finally:
         for process in processes:
             process.kill()
-    if not all(told):
+    if not all(results):
         raise Failed(f"worker(s) on {cores}: {[process.returncode for process in processes]}")
-    return Sample(max(seconds for seconds, _ in told), sum(used for _, used in told))
+    return Sample(max(seconds for seconds, _ in results), sum(used for _, used in results))
 
 
 def _free_port() -> int:
@@ -81,30 +81,30 @@ def _free_port() -> int:
 
 
 def work(worker: int, listed: list[str], core: int, batch_size: int, directory: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of the training steps of an epoch, as this worker takes part in it."""
+    """Return this worker's wall and CPU seconds of the training steps of an epoch."""
     os.sched_setaffinity(0, {core})
     from catsdogs.training import devices
 
-    found = devices.start(False, worker, listed)
+    machine = devices.start(False, worker, listed)
     import tensorflow as tf
 
     from catsdogs.training.step import Learner
 
     recipe = RECIPES["baseline"]
-    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, found, 1)
+    learner = Learner(recipe, recipe.image_size, recipe.learning_rate, 0, machine, 1)
     paths = sorted((directory / "train").glob("*/*.jpg"))
     own = [place % len(listed) == worker for place in range(len(paths))] if len(listed) > 1 else None
     with tempfile.TemporaryDirectory() as scratch:
-        generator = DataLoader.of(
+        loader = DataLoader.of(
             paths, batch_size=batch_size, image_size=recipe.image_size, seed=0, shuffled=True, scratch=Path(scratch),
             most_bytes=1 << 30, own=own,
         )  # fmt: skip
-        generator.pixels.having(np.arange(len(generator.pixels)))
-        batches, totals = generator.batches(), tf.zeros(3, tf.float64)
-        for step in range(1 + len(generator)):
+        loader.pixels.having(np.arange(len(loader.pixels)))
+        batches, totals = loader.batches(), tf.zeros(3, tf.float64)
+        for step in range(1 + len(loader)):
             totals = learner.train_step(next(batches), totals)
             learner.any_worker(False, False)
-            if step == 0:  # builds the graph, and waits for the other worker to have built its own
+            if step == 0:  # builds the graph, and waits until the other worker has built its own
                 totals.numpy()
                 began, used = time.monotonic(), time.process_time()
         totals.numpy()
@@ -112,7 +112,7 @@ def work(worker: int, listed: list[str], core: int, batch_size: int, directory: 
 
 
 def largest_part(workers: int, batch: int, steps: int = 5) -> float:
-    """The largest worker's part of a batch over the mean part, in the mean of the first steps: all wait for it."""
+    """Return the largest worker's part of a batch over the mean part, averaged over steps: all wait for it."""
     images = batch * steps
     owners = np.array(list(shards((f"train/{place}" for place in range(images)), workers).values()))
     order = np.random.default_rng([0, 0]).permutation(images)
@@ -121,30 +121,30 @@ def largest_part(workers: int, batch: int, steps: int = 5) -> float:
 
 
 def input_of_one_core(directory: Path) -> dict[str, float]:
-    """Images a second that one core makes into batches, by what is done to them."""
+    """Return the images a second that one core turns into batches, by what is done to them."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     paths = sorted((directory / "train").glob("*/*.jpg"))
-    found: dict[str, float] = {}
+    rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for recipe in (RECIPES["baseline"], RECIPES["augmented"]):
-            generator = DataLoader.of(
+            loader = DataLoader.of(
                 paths, batch_size=20, image_size=150, seed=0, shuffled=True, scratch=Path(scratch),
                 most_bytes=1 << 30, augmentation=recipe.augmentation,
             )  # fmt: skip
 
-            def one_pass(number: int, made: Callable[..., object] = generator.batch) -> float:
+            def one_pass(number: int, made: Callable[..., object] = loader.batch) -> float:
                 began = time.monotonic()
                 for step in range(len(paths) // 20):
                     made(number, step)
                 return len(paths) / (time.monotonic() - began)
 
             if recipe.augmentation is None:
-                found["decoded and resized"] = one_pass(0)
-                found["already decoded"] = one_pass(1)
+                rates["decoded and resized"] = one_pass(0)
+                rates["already decoded"] = one_pass(1)
             else:
                 one_pass(0)
-                found["already decoded, distorted"] = one_pass(1)
-    return found
+                rates["already decoded, distorted"] = one_pass(1)
+    return rates
 
 
 if __name__ == "__main__":

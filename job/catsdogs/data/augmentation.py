@@ -1,4 +1,4 @@
-"""Random distortions of training images: what an image looks like in an epoch follows from (seed, epoch, image)."""
+"""Random distortions of training images, as a function of (seed, epoch, image)."""
 
 import functools
 import math
@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DRAWS = 10
+"""Random numbers for an image."""
 
 
 @functools.cache
 def _libraries() -> tuple[Any, Any]:
-    # Imported when first used: the command line knows the recipes, and answers --help without waiting for these.
+    # Imported when first used: the command line imports the recipes, and --help must not wait for these.
     import numpy as np
 
     from catsdogs.data.images import opencv
@@ -25,9 +26,9 @@ def _libraries() -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are distorted, with the meaning that Keras' ImageDataGenerator gives to these numbers.
+    """How far images are distorted, in the units of Keras' ImageDataGenerator.
 
-    Each is drawn evenly from both sides.
+    Each value is drawn uniformly from both sides.
     """
 
     rotation: float = 0.0
@@ -38,26 +39,25 @@ class Augmentation:
     shear: float = 0.0
     """Degrees."""
     zoom: float = 0.0
-    """Widths and heights of 1 - zoom to 1 + zoom of the image are shown, drawn apart unless `keep_ratio`."""
+    """The distorted image shows 1 - zoom to 1 + zoom of the width and of the height, drawn separately."""
     keep_ratio: bool = False
-    """Width and height are zoomed alike, as Keras' RandomZoom layer does."""
+    """Zoom width and height alike, as Keras' RandomZoom layer does."""
     reflect: bool = False
-    """What comes in from beyond an edge mirrors the image, as in Keras' layers, instead of repeating the edge's
-    pixels."""
+    """Fill the area beyond an edge with the mirrored image, as Keras' layers do, not with the edge's pixels."""
     horizontal_flip: bool = False
-    """Half of the images are mirrored."""
+    """Mirror half of the images."""
     crop: float = 1.0
-    """Below 1: a rectangle of this share of the image's area or more is shown, wherever it lies, its sides' ratio up to
-    a third greater or smaller (random resized crop of Szegedy and others, 2015). It is drawn in place of the zoom."""
+    """Below 1: show a rectangle anywhere in the image, with at least this share of its area and an aspect ratio up to a
+    third greater or smaller (random resized crop, Szegedy and others, 2015), instead of the zoom."""
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
-    """Factors from 1 - x to 1 + x: of all values, of their distance to the image's mean, and to their grey."""
+    """Factors from 1 - x to 1 + x: of all values, of their distance to the image's mean, of their distance to grey."""
     scale: float = 1.0
-    """The distorted image's size, as a share of the given one's."""
+    """The size of the distorted image, as a share of the original's."""
 
     def applied(self, image: "NDArray[np.uint8]", seed: int, epoch: int, index: int) -> "NDArray[np.uint8]":
-        """A new image, height×width×3, of the same size unless `scale` says otherwise."""
+        """Return the distorted image, height×width×3; its size is that of `image`, times `scale`."""
         cv2, numpy = _libraries()
         height, width = image.shape[:2]
         draws = numpy.random.default_rng([seed, epoch, index]).uniform(-1, 1, DRAWS).tolist()
@@ -68,17 +68,18 @@ class Augmentation:
         )  # fmt: skip
         if self.brightness or self.contrast or self.saturation:
             colours = numpy.array(self.colours(draws, float(distorted.mean())))
-            distorted = cv2.transform(distorted, colours)  # rounds, and holds values to 0 … 255
+            distorted = cv2.transform(distorted, colours)  # rounds, and clips to 0 … 255
         return distorted
 
     def scaled(self, size: int) -> int:
-        """Width or height of the distorted image."""
+        """Return the width or height of the distorted image."""
         return round(self.scale * size)
 
     def matrix(self, draws: Sequence[float], height: int, width: int) -> list[list[float]]:
-        """2×3: from a pixel (x, y, 1) of the distorted image to its place in the given one, about both centres.
+        """Return the 2×3 matrix that maps a pixel (x, y, 1) of the distorted image to the original.
 
-        `draws` are DRAWS numbers from -1 to 1; each setting has its own, so that one changes nothing of the others.
+        Both are transformed about their centres. `draws` are DRAWS numbers from -1 to 1; each setting has its own, so
+        changing one does not affect the others.
         """
         angle, shear, right, down, wide, high, mirrored = draws[:7]
         angle, shear = math.radians(self.rotation * angle), math.radians(self.shear * shear)
@@ -105,7 +106,7 @@ class Augmentation:
         ]
 
     def colours(self, draws: Sequence[float], mean: float) -> list[list[float]]:
-        """3×4: from a colour (red, green, blue, 1) to the distorted one, in an image whose values have this mean."""
+        """Return the 3×4 matrix that maps a colour (red, green, blue, 1) to the distorted one, given the mean value."""
         light, spread, vivid = (
             1 + most * draw
             for most, draw in zip((self.brightness, self.contrast, self.saturation), draws[7:], strict=True)

@@ -1,13 +1,13 @@
-"""The generators: image directories → endless, shuffled, reproducible batches.
+"""The data loader: image directories → endless, shuffled, reproducible batches.
 
-Batch k of epoch e is a function of (seed, e, k) alone: it can be made in any thread, at any time,
-after any history. So the next few are made ahead while the current one trains, and a resumed run
-goes on with the very batch that the interrupted one would have had.
+Batch k of epoch e is a function of (seed, e, k) alone, so it can be made in any thread, at any time, after any history.
+The next few batches are made while the current one trains, and a resumed run continues with the very batch that the
+interrupted one would have had.
 
-Several workers have the same batches: each makes the part of it whose images are of its own shard. The parts differ in
-size, for a batch is drawn from all images, as for one worker, and a worker's images are always the same ones. Were the
-parts equal, either the order would have to be another one, or every worker would sooner or later need every image.
-What it costs, the largest part's lead over the mean, is in docs/scale.md.
+Several workers have the same batches; each makes the part with the images of its own shard. The parts differ in size,
+because a batch is drawn from all images, as for one worker, while a worker's images are always the same. Equal parts
+would need another order, or every image on every worker. docs/scale.md has the cost: how much larger the largest part
+is than the mean.
 """
 
 import math
@@ -30,24 +30,26 @@ from catsdogs.runtime.errors import VolumeError
 from catsdogs.storage import volume
 
 MAX_AHEAD = 1 << 30
-"""Bytes of batches that are made at once, if one is not larger: of large ones, many cores would fill the memory."""
+"""Bytes of batches made at once, unless one batch is larger: with large batches, many cores would fill the memory."""
 
 
 class Batch(NamedTuple):
     images: NDArray[np.float32]
     """N×height×width×3, values in [0, 1]."""
     labels: NDArray[np.float32]
-    """N; the index of the class in alphabetical order: 0 cats, 1 dogs. Between them for a blend of both."""
+    """N class indices, in alphabetical order: 0 cat, 1 dog; a value in between for a blend of both."""
 
 
 def as_input(
     pixels: NDArray[np.uint8], into: NDArray[np.float32] | None = None, chosen: NDArray[np.intp] | None = None
 ) -> NDArray[np.float32]:
-    """What a model is shown, in training and ever after: values in [0, 1] of all images, or of those at the indices
-    `chosen`, in a new array or in `into`."""
+    """Return the input of a model: the images, or those at the indices `chosen`, scaled to [0, 1].
+
+    Training and everything that uses a model afterwards call it. The result is `into`, if given, else a new array.
+    """
     count = len(pixels) if chosen is None else len(chosen)
     scaled = np.empty((count, *pixels.shape[1:]), np.float32) if into is None else into
-    # A few images at a time, and in two steps, stay in the processor's cache: a third less time than all at once.
+    # A few images at a time, in two steps, stay in the processor's cache: it takes a third less time.
     for start in range(0, count, 4):
         few = slice(start, start + 4)
         part = scaled[few]
@@ -57,14 +59,14 @@ def as_input(
 
 
 class Buffers:
-    """Arrays whose memory is used again once nobody holds them: to get new memory takes longer than to fill it."""
+    """Arrays whose memory is reused once nobody holds them: getting new memory takes longer than filling it."""
 
     def __init__(self) -> None:
-        # As much as one generator has under way at once.
+        # As many as one loader has under way at once.
         self._spare: deque[NDArray[np.float32]] = deque(maxlen=cores.usable() + 2)
 
     def lend(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """An array of anything. Threads may ask at once."""
+        """Return an uninitialized array. Thread-safe."""
         count = math.prod(shape)
         try:
             memory = self._spare.pop()
@@ -72,18 +74,18 @@ class Buffers:
             memory = np.empty(0, np.float32)
         if memory.size < count:
             memory = np.empty(count, np.float32)
-        # Numpy lets a view hold the first array before it that is not itself a view of an array: with a memoryview
-        # in between, whoever has a part of a batch holds `array`, and not `memory` alone.
+        # The base of a NumPy view is the first array that is not itself a view of an array. With a memoryview in
+        # between, a part of a batch keeps `array` alive, not only `memory`.
         array = np.frombuffer(memory.data, np.float32, count)
         weakref.finalize(array, self._spare.append, memory).atexit = False
         return array.reshape(shape)
 
 
 class Pixels:
-    """The decoded, resized images of one split, each decoded once, when it is first asked for.
+    """The decoded, resized images of one split, each decoded once, on first use. Thread-safe.
 
-    They are kept as uint8: in memory while `most_bytes` allow, and else in an unnamed file in `scratch`,
-    which the kernel keeps in as much memory as is left over. Threads may ask at once.
+    They are kept as uint8: in memory if they fit in `most_bytes`, else in an unnamed file in `scratch`, of which the
+    kernel caches as much as fits in free memory.
     """
 
     def __init__(self, paths: Sequence[Path], image_size: int, scratch: Path, most_bytes: int):
@@ -93,7 +95,7 @@ class Pixels:
         size = int(np.prod(shape))
         self.bytes_in_memory = size if size <= most_bytes else 0
         self._have = np.zeros(len(paths), bool)
-        # A lock for each image would do as well; two that share one wait for each other for a moment.
+        # Fewer locks than images: two images that share one wait for each other only for a moment.
         self._locks = [Lock() for _ in range(64)]
         if self.bytes_in_memory:
             self._pixels: NDArray[np.uint8] = np.empty(shape, np.uint8)
@@ -105,9 +107,9 @@ class Pixels:
         return len(self.paths)
 
     def having(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """All images, N×height×width×3, of which those at these indices are decoded. Raises VolumeError."""
+        """Return all images, N×height×width×3, with those at these indices decoded. Raises VolumeError."""
         for index in indices[~self._have[indices]]:
-            # Where an epoch ends, a batch of the next one may ask for the same image at the same time.
+            # At the end of an epoch, a batch of the next one may need the same image at the same time.
             with self._locks[index % len(self._locks)]:
                 if self._have[index]:
                     continue
@@ -119,18 +121,17 @@ class Pixels:
                     raise VolumeError(
                         f"{self.paths[index]}: damaged since it was checked ({reason}); run again"
                     ) from None
-                # Only now, so that no other thread takes half an image for a whole one.
+                # Only now, so that no other thread uses a half decoded image.
                 self._have[index] = True
         return self._pixels
 
 
 @dataclass(frozen=True)
 class DataLoader:
-    """Batches of one split: shuffled and endless for training, in order and one pass for anything else.
+    """Batches of one split: shuffled and endless for training, in order and a single pass otherwise.
 
-    `len()` is the number of batches in an epoch (steps_per_epoch, validation_steps). The last batch
-    of an epoch is smaller where the batch size does not divide the images, so that each image comes
-    once an epoch.
+    `len()` is the number of batches in an epoch (steps_per_epoch, validation_steps). If the batch size does not divide
+    the number of images, the last batch of an epoch is smaller, so each image comes once an epoch.
     """
 
     pixels: Pixels
@@ -140,9 +141,9 @@ class DataLoader:
     shuffled: bool
     augmentation: Augmentation | None = None
     mixup: float = 0.0
-    """Each image is blended with another of its batch, shares drawn from a beta distribution with this parameter."""
+    """Blend each image with another of its batch, in shares from a beta distribution with this parameter."""
     places: NDArray[np.intp] | None = None
-    """Of several workers: for each image of the split its index in `pixels` and `labels`, or -1 if it is another's."""
+    """With several workers: the index of each image of the split in `pixels` and `labels`, or -1 if another has it."""
     buffers: Buffers = field(default_factory=Buffers, compare=False, repr=False)
 
     @classmethod
@@ -151,8 +152,10 @@ class DataLoader:
         scratch: Path, most_bytes: int, augmentation: Augmentation | None = None, mixup: float = 0.0,
         own: Sequence[bool] | None = None,
     ) -> "DataLoader":  # fmt: skip
-        """A generator over image files whose parent directories are their classes, as SPLIT/train/cats/cat.0.jpg.
-        `own`, of several workers, says which of them are this one's."""
+        """Return a loader of image files whose parent directories are their classes, as in SPLIT/train/cats/cat.0.jpg.
+
+        With several workers, `own` tells for each file whether it is this worker's.
+        """
         classes = sorted({path.parent.name for path in paths})
         places = None
         if own is not None:
@@ -164,22 +167,22 @@ class DataLoader:
 
     @property
     def images(self) -> int:
-        """Of all workers."""
+        """The number of images, over all workers."""
         return len(self.pixels) if self.places is None else len(self.places)
 
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
 
     def order(self, epoch: int) -> NDArray[np.intp]:
-        """The images' indices in the order in which this epoch (counted from 0) shows them."""
+        """Return the indices of the images in the order of this epoch, counted from 0."""
         if not self.shuffled:
             return np.arange(self.images)
         return np.random.default_rng([self.seed, epoch]).permutation(self.images)
 
     def batch(self, epoch: int, step: int, order: NDArray[np.intp] | None = None) -> Batch:
-        """Batch `step` of `epoch`, both counted from 0, or this worker's part of it, which may be empty.
+        """Return batch `step` of `epoch`, both counted from 0, or this worker's part of it, which may be empty.
 
-        `order`, if given, spares making the epoch's order again.
+        `order` is that of the epoch, and saves computing it again.
         """
         indices = (self.order(epoch) if order is None else order)[step * self.batch_size :][: self.batch_size]
         if self.places is not None:
@@ -198,8 +201,10 @@ class DataLoader:
         return self._blended(batch, epoch, step) if self.mixup else batch
 
     def _blended(self, batch: Batch, epoch: int, step: int) -> Batch:
-        """Each image with a smaller share of another, or itself, their labels in the same shares. Of several workers
-        each has only its own part to blend."""
+        """Return each image with a smaller share of another one, or of itself, and their labels in the same shares.
+
+        Each worker blends its own part only.
+        """
         random = np.random.default_rng([self.seed, epoch, step, 1])
         others = random.permutation(len(batch.labels))
         share = random.beta(self.mixup, self.mixup, len(others)).astype(np.float32)
@@ -212,7 +217,7 @@ class DataLoader:
         return Batch(blend(batch.images), blend(batch.labels))
 
     def batches(self, epoch: int = 0, step: int = 0) -> Generator[Batch, None, None]:
-        """From that batch on, for ever if shuffled, else to the end of the epoch. The next ones are made ahead."""
+        """Yield the batches from that one on: endlessly if shuffled, else to the end of the epoch. Works ahead."""
         threads = self._threads()
         pool = ThreadPoolExecutor(threads, "batches")
         ahead: deque[Future[Batch]] = deque()
@@ -227,8 +232,8 @@ class DataLoader:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _threads(self) -> int:
-        """To be asked once: `cores.usable` reads files, and a thread at work would have the interpreter next."""
-        own = self.batch_size * len(self.pixels) // self.images  # of each batch, in the mean
+        """Return the number of threads. Call it once: `cores.usable` reads files, which yields the interpreter."""
+        own = self.batch_size * len(self.pixels) // self.images  # of each batch, on average
         size = own * math.prod(self.pixels.size) * 3 * np.dtype(np.float32).itemsize
         return max(1, min(cores.usable(), MAX_AHEAD // max(1, size)))
 

@@ -1,7 +1,7 @@
-"""Draws a small archive in Kaggle's layout, for the demo and the tests.
+"""A drawn archive in Kaggle's layout, for the demo and the tests.
 
-The two kinds share furs, poses and rooms, so that no single pixel and no average colour tells them
-apart: what does is a cat's pointed ears and whiskers, and a dog's hanging ears, muzzle and tongue.
+Both classes share furs, poses and rooms, so no single pixel and no average colour separates them: only a cat's pointed
+ears and whiskers, and a dog's hanging ears, muzzle and tongue do.
 """
 
 import colorsys
@@ -35,13 +35,13 @@ _WHITE: Colour = (255, 255, 255)
 _OVERSAMPLING = 2
 _JPEG_QUALITY = 90
 _DATE = (2013, 9, 25, 0, 0, 0)
-"""Every member's time stamp. The clock's would give each archive bytes of its own."""
+"""The time stamp of every member; the current time would make the bytes of each archive differ."""
 
 
 def draw(label: str, number: int, size: tuple[int, int] = (200, 200)) -> Image.Image:
-    """The `number`-th "cat" or "dog", counted from 0, in RGB; `size` is width and height in pixels.
+    """Return the `number`-th "cat" or "dog", counted from 0, in RGB; `size` is width and height in pixels.
 
-    The same arguments draw the same picture, pixel for pixel. Raises KeyError for another label.
+    The same arguments give the same pixels. Raises KeyError for another label.
     """
     animal = {"cat": _cat, "dog": _dog}[label]
     rng = np.random.default_rng([CLASSES.index(label), number])
@@ -52,10 +52,10 @@ def draw(label: str, number: int, size: tuple[int, int] = (200, 200)) -> Image.I
 
 
 def write_archive(path: Path, per_class: int, unlabelled: int = 8, *, inner: int = zipfile.ZIP_DEFLATED) -> None:
-    """Writes `dogs-vs-cats.zip`: `per_class` cats and as many dogs to train on, and `unlabelled` images.
+    """Write `dogs-vs-cats.zip`: `per_class` cats and as many dogs to train on, and `unlabelled` images.
 
-    `inner` is the compression of the zips within the zip: Kaggle's are deflated, though that gains nothing.
-    The same arguments give the same bytes. Raises OSError.
+    `inner` is the compression of the inner zips: Kaggle's are deflated, although that gains nothing. The same arguments
+    give the same bytes. Raises OSError.
     """
     training = (
         (f"train/{label}.{number}.jpg", draw(label, number)) for label in CLASSES for number in range(per_class)
@@ -89,9 +89,9 @@ def _member(name: str, compression: int = zipfile.ZIP_DEFLATED) -> zipfile.ZipIn
 
 
 class _Sketch:
-    """A place for one animal, somewhere near the middle, larger or smaller, a little tilted.
+    """Draws one animal near the middle of the image, in a random size and slightly tilted.
 
-    Lengths are in heads: (0, 0) is the middle of the head, 1 about its radius, y grows downwards.
+    Lengths are in heads: (0, 0) is the middle of the head, 1 is about its radius, and y grows downwards.
     """
 
     def __init__(self, image: Image.Image, rng: np.random.Generator) -> None:
@@ -109,7 +109,7 @@ class _Sketch:
         self._pen.line(self._placed(points), fill=colour, width=max(1, round(width * self._head)), joint="curve")
 
     def oval(self, centre: Point, radii: Point, colour: Colour, lean: float = 0.0) -> None:
-        """An ellipse, turned clockwise by `lean` radians."""
+        """Draw an ellipse, turned clockwise by `lean` radians."""
         self.shape(_arc(centre, radii, 0.0, 2 * math.pi, lean), colour)
 
     def _placed(self, points: Iterable[Point]) -> list[Point]:
@@ -158,7 +158,7 @@ def _dog(sketch: _Sketch, fur: Colour, rng: np.random.Generator) -> None:
 
 
 def _body(sketch: _Sketch, fur: Colour, rng: np.random.Generator) -> None:
-    """What sits below the head, the same for both kinds, with a collar now and then."""
+    """Draw the body, the same for both classes, sometimes with a collar."""
     shadow, chest = _shaded(fur, 0.88), _blended(fur, _WHITE, 0.4)
     sketch.oval((0, 2.0), (1.0, 1.5), shadow)
     sketch.oval((0, 2.1), (0.55, 1.2), chest)
@@ -169,7 +169,7 @@ def _body(sketch: _Sketch, fur: Colour, rng: np.random.Generator) -> None:
 
 
 def _room(image: Image.Image, rng: np.random.Generator) -> None:
-    """A wall, some things that hang on it, and a floor, in any colours."""
+    """Draw a wall, some things that hang on it, and a floor, in random colours."""
     pen = ImageDraw.Draw(image)
     hue = rng.random()
     pen.rectangle((0, 0, *image.size), fill=_hsv(hue, rng.uniform(0.15, 0.55), rng.uniform(0.55, 0.95)))
@@ -184,14 +184,14 @@ def _room(image: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _grainy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The image with a camera's noise, and exposed a little too long or too short."""
+    """Return the image with a camera's noise, slightly over- or underexposed."""
     pixels = np.asarray(image, dtype=np.float32) * np.float32(rng.uniform(0.8, 1.1))
     pixels += rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(3, 12))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def _arc(centre: Point, radii: Point, start: float, stop: float, lean: float = 0.0) -> Iterator[Point]:
-    """Points along an ellipse between two angles in radians, clockwise from its rightmost one."""
+    """Yield points along an ellipse between two angles in radians, clockwise from the rightmost point."""
     angles = (start + (stop - start) * step / 32 for step in range(33))
     for x, y in _turned(((radii[0] * math.cos(angle), radii[1] * math.sin(angle)) for angle in angles), lean):
         yield centre[0] + x, centre[1] + y
@@ -218,12 +218,12 @@ def _shaded(colour: Colour, brightness: float) -> Colour:
 
 
 def _fur(rng: np.random.Generator) -> Colour:
-    """One of the furs, but no two cats are the same ginger."""
+    """Return one of the furs, slightly varied: no two cats are the same ginger."""
     fur = _FURS[rng.integers(len(_FURS))]
     red, green, blue = (min(255, channel + int(rng.integers(-10, 11))) for channel in fur)
     return red, green, blue
 
 
 def _whisker(fur: Colour) -> Colour:
-    """What shows against the fur."""
+    """Return a colour that contrasts with the fur."""
     return _INK if sum(fur) > 330 else _WHITE

@@ -123,7 +123,7 @@ def _recorded(directory: Path, counts: Counts, workers: int) -> Split | None:
     """Return the split that split.json records, or None unless it is there, readable, and of these counts and RULE."""
     path = directory / MARKER
     try:
-        recorded = document.load(volume.read(path) or b"", FORMAT, str(path))
+        recorded = parse(volume.read(path) or b"", str(path))
         images = [Record(**record) for record in recorded["images"]]
         if recorded["counts"] != counts._asdict() or recorded.get("rule", 1) != RULE:
             return None
@@ -131,6 +131,14 @@ def _recorded(directory: Path, counts: Counts, workers: int) -> Split | None:
         return Split(directory, counts, recorded["archive"], images, recorded["quarantined"], owners)
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """Return the content of a split.json from `where`.
+
+    Raises ConfigError if a newer version wrote it, and ValueError if it is not such a document.
+    """
+    return document.load(data, FORMAT, where)
 
 
 def _is_intact(path: Path, record: Record) -> bool:

@@ -34,13 +34,13 @@ def load(data: bytes | str, newest: int, where: str) -> dict[str, Any]:
     return document
 
 
-def check_format(found: object, newest: int, where: str) -> None:
+def check_format(form: object, newest: int, where: str) -> None:
     """Raises ConfigError for a format above `newest`, ValueError for one that is not a number."""
-    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-        raise ValueError(f"{found!r} is not the number of a format")
-    if found > newest:
+    if not isinstance(form, int) or isinstance(form, bool) or form < 0:
+        raise ValueError(f"{form!r} is not the number of a format")
+    if form > newest:
         raise ConfigError(
-            f"{where}: written by a newer version of catsdogs-train (format {found}; this version reads formats up to"
+            f"{where}: written by a newer version of catsdogs-train (format {form}; this version reads formats up to"
             f" {newest}); use that version"
         )
 

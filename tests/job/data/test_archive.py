@@ -20,6 +20,7 @@ from catsdogs.data import archive as archives
 from catsdogs.data import zip_reader
 from catsdogs.data.archive import Archive, open_archive, unpack
 from catsdogs.data.zip_reader import MAX_AT_ONCE, MAX_GAP, MAX_READERS, Broken, Member, fetch, ranges
+from catsdogs.runtime import cores
 from catsdogs.runtime.errors import BadData, Interrupted, NotFound, VolumeError
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -546,6 +547,29 @@ def test_no_handler_runs_once_the_fetching_has_ended(tmp_path: Path) -> None:
     assert before, "those that had begun were waited for"
     time.sleep(0.3)
     assert handled == before
+
+
+def test_a_fetch_that_ends_leaves_the_rest_of_a_range_unhandled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "usable", lambda: 2)
+    files = {f"train/cat.{n}.jpg": bytes(100) for n in range(20)} | {"gap": bytes(2 * MAX_GAP), "dog.0.jpg": b"last"}
+    archive = open_archive(written(tmp_path / "a.zip", zipped(files)))
+    running = threading.Event()
+    handled = []
+
+    def handle(member: Member, _: bytes) -> None:
+        if member.label == "dog":
+            running.wait(10)
+            raise VolumeError("the volume is full")
+        running.set()
+        time.sleep(0.1)
+        handled.append(member)
+
+    assert len(ranges(archive.images.values())) == 2
+    with pytest.raises(VolumeError):
+        list(fetch(archive.zip, archive.images.values(), handle, Interruption()))
+    assert 0 < len(handled) < 20
 
 
 LENGTHS = st.integers(1, MAX_AT_ONCE // 2) | st.integers(1, 2 * MAX_AT_ONCE)

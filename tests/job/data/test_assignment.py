@@ -22,8 +22,8 @@ def test_places_belong_to_numbers_and_spares_stand_in(
         with pytest.raises(BadData, match="too few images") as caught:
             assign("a.zip", numbers, counts, broken)
         for label in CLASSES:
-            said = f"{len(places)} {label}s are wanted, {len(usable[label])} are usable"
-            assert (said in str(caught.value)) == (label in short)
+            reason = f"{len(places)} {label}s are wanted, {len(usable[label])} are usable"
+            assert (reason in str(caught.value)) == (label in short)
         return
 
     assigned = assign("a.zip", numbers, counts, broken)

@@ -25,7 +25,7 @@ from tests.conftest import Catsdogs
 from tests.recorder import Recorder
 
 COUNTS = Counts(4, 2, 2)
-"""Of the 12 pictures a class; numbers 8 to 11 are spare."""
+"""Of the 12 images per class; numbers 8 to 11 are spare."""
 
 
 def jpeg(label: str, number: int) -> bytes:
@@ -48,7 +48,7 @@ def archive_of(path: Path, changes: Mapping[Image, bytes | None] | None = None) 
     return open_archive(str(path))
 
 
-class Heard(Recorder):
+class Recorded(Recorder):
     @property
     def fetched(self) -> int:
         """How many images the last build fetched."""
@@ -67,9 +67,9 @@ class InterruptedAfter(Interruption):
 
 
 def built(
-    archive: Archive, directory: Path, heard: Heard | None = None, interruption: Interruption | None = None
+    archive: Archive, directory: Path, recorder: Recorded | None = None, interruption: Interruption | None = None
 ) -> Split:
-    log = Log([heard] if heard else [])
+    log = Log([recorder] if recorder else [])
     return build(archive, COUNTS, directory, log, interruption or Interruption())
 
 
@@ -92,7 +92,7 @@ def numbers(split: Split, label: str) -> dict[str, list[int]]:
 
 
 def check(split: Split) -> None:
-    """What split.json says is what lies there, and nothing else does."""
+    """The files are those that split.json lists, and no others."""
     found = files(split.directory)
     assert found.keys() == {record.path for record in split.images}
     for record in split.images:
@@ -124,10 +124,10 @@ def test_a_build_lays_out_the_directories_and_lists_every_file(sample_archive: P
     assert document["passed_over"] == {"count": 2, "examples": ["test1.zip", "sampleSubmission.csv"]}
 
 
-def test_what_is_broken_is_left_out_with_its_reason_and_a_spare_takes_its_place(tmp_path: Path) -> None:
+def test_a_broken_image_is_excluded_with_its_reason_and_a_spare_takes_its_place(tmp_path: Path) -> None:
     changes = {("cat", 1): TEXT, ("dog", 5): CUT, ("dog", 8): b"", ("dog", 7): None}
-    heard = Heard()
-    split = built(archive_of(tmp_path / "a.zip", changes), tmp_path / "split", heard)
+    recorder = Recorded()
+    split = built(archive_of(tmp_path / "a.zip", changes), tmp_path / "split", recorder)
     check(split)
     assert numbers(split, "cat") == {"train": [0, 2, 3, 8], "validation": [4, 5], "test": [6, 7]}
     assert numbers(split, "dog") == {"train": [0, 1, 2, 3], "validation": [4, 9], "test": [6, 10]}
@@ -141,10 +141,10 @@ def test_what_is_broken_is_left_out_with_its_reason_and_a_spare_takes_its_place(
     assert "no JPEG" in reasons["train/cat.1.jpg"]
     assert "truncated" in reasons["train/dog.5.jpg"]
     assert reasons["train/dog.8.jpg"] == "empty file"
-    assert {said["member"]: said["reason"] for said in heard.of("quarantined")} == reasons
+    assert {event["member"]: event["reason"] for event in recorder.of("quarantined")} == reasons
 
 
-def test_a_member_with_a_wrong_crc_is_left_out_too(tmp_path: Path) -> None:
+def test_a_member_with_a_wrong_crc_is_excluded_too(tmp_path: Path) -> None:
     archive_of(tmp_path / "a.zip")
     whole, data = (tmp_path / "a.zip").read_bytes(), PICTURES["cat", 3]
     (tmp_path / "a.zip").write_bytes(whole.replace(data, data[:300] + bytes(60) + data[360:]))
@@ -158,10 +158,10 @@ def test_a_member_with_a_wrong_crc_is_left_out_too(tmp_path: Path) -> None:
 def test_a_spare_that_moves_to_another_split_is_written_there(tmp_path: Path) -> None:
     # Number 9 is at first to stand in for 6, a test image; when 8 is found broken it stands in for 1.
     archive = archive_of(tmp_path / "a.zip", {("cat", 1): TEXT, ("cat", 6): TEXT, ("cat", 8): TEXT})
-    heard = Heard()
-    split = built(archive, tmp_path / "split", heard)
+    recorder = Recorded()
+    split = built(archive, tmp_path / "split", recorder)
     assert numbers(split, "cat") == {"train": [0, 2, 3, 9], "validation": [4, 5], "test": [7, 10]}
-    progress = [(event["done"], event["total"]) for event in heard.of("fetching")]
+    progress = [(event["done"], event["total"]) for event in recorder.of("fetching")]
     assert progress[-1] == (16, 16)
     assert max(done for done, _ in progress) == 16
     check(split)
@@ -203,15 +203,15 @@ TOO_FEW: dict[str, tuple[dict[Image, bytes | None], str]] = {
 
 @pytest.mark.parametrize("kind", TOO_FEW)
 def test_too_few_images_say_how_many_of_what_are_missing(kind: str, tmp_path: Path) -> None:
-    changes, said = TOO_FEW[kind]
+    changes, reason = TOO_FEW[kind]
     with pytest.raises(BadData) as caught:
         built(archive_of(tmp_path / "a.zip", changes), tmp_path / "split")
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert caught.value.exit_code == 65
     assert not (tmp_path / "split" / MARKER).exists()
 
 
-# --- a split that is there already ---
+# --- an existing split ---
 
 
 @pytest.fixture
@@ -226,9 +226,9 @@ def split(archive: Archive, tmp_path: Path) -> Split:
 
 def test_a_complete_split_is_reused_without_the_archive(archive: Archive, split: Split, tmp_path: Path) -> None:
     (tmp_path / "a.zip").unlink()
-    heard = Heard()
-    assert built(archive, split.directory, heard) == split
-    assert {name for name, _ in heard.events} == {"split-reused"}
+    recorder = Recorded()
+    assert built(archive, split.directory, recorder) == split
+    assert {name for name, _ in recorder.events} == {"split-reused"}
 
 
 def flip(path: Path) -> None:
@@ -255,8 +255,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], int]] = {
     "no marker": (lambda split: (split / MARKER).unlink(), 0),
     "half a marker": (lambda split: truncate(split / MARKER), 0),
     "an empty marker": (lambda split: (split / MARKER).write_bytes(b""), 0),
-    "a marker that is none": (lambda split: (split / MARKER).write_bytes(b"[1, 2]"), 0),
-    "a marker of another format": (lambda split: (split / MARKER).write_bytes(b'{"images": [{}]}'), 0),
+    "a marker that is not an object": (lambda split: (split / MARKER).write_bytes(b"[1, 2]"), 0),
+    "a marker with other fields": (lambda split: (split / MARKER).write_bytes(b'{"images": [{}]}'), 0),
     "no marker, and a flipped bit": (lambda split: flip(unmarked(split) / "test/dogs/dog.6.jpg"), 1),
     "no marker, and a shorter file": (lambda split: truncate(unmarked(split) / "test/dogs/dog.6.jpg"), 1),
     "a stray image": (lambda split: (split / "train/cats/cat.11.jpg").write_bytes(PICTURES["cat", 11]), 0),
@@ -272,20 +272,20 @@ def test_a_damaged_split_is_made_good_and_only_what_is_lost_is_fetched(
     damage, lost = DAMAGES[kind]
     damage(split.directory)
     assert load(split.directory, COUNTS, Log([])) is None
-    heard = Heard()
-    assert built(archive, split.directory, heard) == split
+    recorder = Recorded()
+    assert built(archive, split.directory, recorder) == split
     check(split)
     assert (split.directory / MARKER).read_bytes() == marker
     # The broken cat is fetched again too: nothing but the archive remembers it.
-    assert heard.fetched == lost + 1
+    assert recorder.fetched == lost + 1
 
 
 def test_what_a_kill_left_is_removed_and_spoils_nothing(archive: Archive, split: Split) -> None:
     leftover = split.directory / "train/cats/.cat.0.jpg.x1y2.part"
     leftover.write_bytes(b"half")
-    heard = Heard()
-    assert built(archive, split.directory, heard) == split
-    assert heard.of("split-reused")
+    recorder = Recorded()
+    assert built(archive, split.directory, recorder) == split
+    assert recorder.of("split-reused")
     assert not leftover.exists()
 
 
@@ -377,11 +377,11 @@ def test_a_build_that_was_interrupted_ends_like_one_that_was_not(
         time.sleep(0.01)
     assert not (again / MARKER).exists()
     kept = len(files(again))
-    heard = Heard()
-    built(archive, again, heard)
+    recorder = Recorded()
+    built(archive, again, recorder)
     assert (again / MARKER).read_bytes() == (split.directory / MARKER).read_bytes()
     assert files(again) == files(split.directory)
-    assert heard.fetched == len(split.images) + 1 - kept
+    assert recorder.fetched == len(split.images) + 1 - kept
 
 
 def test_a_signal_also_ends_the_check_of_what_an_unfinished_build_left(tmp_path: Path) -> None:

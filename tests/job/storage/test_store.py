@@ -1,4 +1,4 @@
-"""One life of an object, led in every kind of store; then what only one kind can do wrong."""
+"""The life of an object in every kind of store; then the failures of each kind."""
 
 import functools
 import json
@@ -64,7 +64,7 @@ def part(store: Store, key: str, start: int, stop: int) -> bytes:
 
 @pytest.fixture(autouse=True)
 def no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine's own AWS settings."""
+    """Unset the machine's own AWS settings."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -171,7 +171,7 @@ class TestEveryStore:
         assert keys(store, "a/bc") == ["a/bc"]
         assert keys(store, "c") == keys(store, "c/d") == []
 
-    def test_a_store_within_has_what_lies_under_its_name(self, store: Store) -> None:
+    def test_a_store_within_has_the_objects_under_its_name(self, store: Store) -> None:
         for key in ("a/b", "a/c/d", "ab/c"):
             put(store, key, key.encode())
         within = store.within("a")
@@ -193,7 +193,7 @@ class TestEveryStore:
             store.delete("deleted")
             assert keys(store) == ["kept"]
 
-    def test_put_if_absent_changes_nothing_that_is_there(self, store: Store) -> None:
+    def test_put_if_absent_changes_no_existing_object(self, store: Store) -> None:
         assert store.put_if("run/run.json", b"first", None)
         assert not store.put_if("run/run.json", b"second", None)
         assert read(store, "run/run.json") == b"first"
@@ -229,11 +229,11 @@ class TestEveryStore:
         with pytest.raises(BadData, match="changed"):
             part(store, "key", 5, 11)
 
-    def test_what_is_not_there_is_named(self, subtests: pytest.Subtests, store: Store) -> None:
+    def test_a_missing_object_is_named(self, subtests: pytest.Subtests, store: Store) -> None:
         put(store, "key too", b"")
         each_fails(subtests, store, NotFound, f"^{re.escape(store.uri('key'))}: no such", READING)
 
-    def test_a_source_that_is_not_there_is_the_volumes_fault(self, store: Store, tmp_path: Path) -> None:
+    def test_a_missing_source_is_the_volumes_fault(self, store: Store, tmp_path: Path) -> None:
         with pytest.raises(VolumeError, match="absent"):
             store.put("key", tmp_path / "absent")
         assert keys(store) == []
@@ -267,7 +267,7 @@ def test_an_address_is_a_bucket_or_a_folder(uri: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///key", "http://bucket/key", "gs://bucket", "://"])
-def test_any_other_address_is_a_contradiction(uri: str) -> None:
+def test_any_other_address_is_a_config_error(uri: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(uri)}: .*s3://bucket/key"):
         open_store(uri)
 
@@ -285,7 +285,7 @@ class TestBucket:
         # SeaweedFS answers a read as if only the object were missing, and creates the bucket for a write.
         [("seaweedfs", ("stat", "list")), ("moto_s3", EVERY_USE)],
     )
-    def test_a_bucket_that_is_not_there_is_named(
+    def test_a_missing_bucket_is_named(
         self, subtests: pytest.Subtests, request: pytest.FixtureRequest, kind: str, uses: Iterable[str]
     ) -> None:
         store = opened("s3://absent-bucket/prefix", request.getfixturevalue(kind))
@@ -305,7 +305,7 @@ class TestBucket:
         assert keys(open_store(f"s3://{bucket}/run")) == []
 
     @pytest.mark.parametrize("wrong", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
-    def test_wrong_credentials_are_refused_and_no_secret_is_told(
+    def test_wrong_credentials_are_refused_and_no_secret_is_shown(
         self, subtests: pytest.Subtests, weed: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, wrong: str
     ) -> None:
         monkeypatch.setenv(wrong, "5ec2e7")
@@ -347,7 +347,7 @@ class TestBucket:
         each_fails(subtests, open_store("s3://bucket", IMPATIENT), Unavailable, match)
 
     @pytest.mark.parametrize(
-        ("uri", "changes", "told"),
+        ("uri", "changes", "named"),
         [
             ("s3://Bad_Bucket!/p", {}, "Bad_Bucket!"),
             ("s3://bucket", {"AWS_ENDPOINT_URL_S3": "nonsense"}, "nonsense"),
@@ -355,18 +355,18 @@ class TestBucket:
         ],
         ids=["bucket name", "endpoint", "profile"],
     )
-    def test_settings_that_cannot_be_are_a_contradiction(
+    def test_settings_that_cannot_be_are_a_config_error(
         self,
         subtests: pytest.Subtests,
         weed: S3Server,
         monkeypatch: pytest.MonkeyPatch,
         uri: str,
         changes: dict[str, str],
-        told: str,
+        named: str,
     ) -> None:
         for name, value in changes.items():
             monkeypatch.setenv(name, value)
-        each_fails(subtests, open_store(uri), ConfigError, f"^{uri}/.*: .*{told}.*; check", READING)
+        each_fails(subtests, open_store(uri), ConfigError, f"^{uri}/.*: .*{named}.*; check", READING)
 
 
 class Answer(NamedTuple):
@@ -376,7 +376,7 @@ class Answer(NamedTuple):
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Just enough S3 to give one object badly: answers in turn as told, the last one again and again."""
+    """Just enough S3 to serve one object badly: gives its answers in turn, and the last one again and again."""
 
     def __init__(self, body: bytes, *answers: Answer):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -409,7 +409,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_PUT = do_GET
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 ServeBadly = Callable[..., FaultyServer]
@@ -442,7 +442,7 @@ class TestFaultyBucket:
         assert server.asked == [(f"bytes={start}-999999", '"etag"') for start in (10, 500_010, 500_010, 500_017)]
 
     def test_breaks_between_bytes_do_not_add_up(self, serve_badly: ServeBadly, monkeypatch: pytest.MonkeyPatch) -> None:
-        """More time is waited between them than is waited without a byte."""
+        """The pauses together are longer than the time without a byte that is allowed."""
         monkeypatch.setattr("catsdogs.storage.s3.random.uniform", lambda *_: 0.05)
         serve_badly(b"cats and dogs", *[Answer(most=0), Answer(most=1)] * 13)
         store = open_store("s3://bucket", StorageOptions(timeout=0.3))
@@ -475,7 +475,7 @@ class TestFaultyBucket:
         with pytest.raises(BadData, match=r"^s3://bucket/key: changed"):
             list(open_store("s3://bucket").stream("key", 0, 13, '"etag"'))
 
-    def test_an_answer_tells_the_kind_of_failure(self, subtests: pytest.Subtests, serve_badly: ServeBadly) -> None:
+    def test_a_status_gives_the_kind_of_failure(self, subtests: pytest.Subtests, serve_badly: ServeBadly) -> None:
         server, store = serve_badly(b"", Answer()), open_store("s3://bucket", IMPATIENT)
         for status, kind in {
             400: ConfigError,

@@ -1,7 +1,7 @@
-"""What a user would do instead, and what is left of our own way without its check: commands to be measured.
+"""Commands to measure: what a user would do instead of `prepare`, and `prepare` without its check of the images.
 
-python -m benchmarks.ways boto3|s5cmd s3://bucket/key DIRECTORY TRAIN VALIDATION TEST
-python -m benchmarks.ways undecoded OPTIONS OF catsdogs prepare
+python -m benchmarks.alternatives boto3|s5cmd s3://bucket/key DIRECTORY TRAIN VALIDATION TEST
+python -m benchmarks.alternatives undecoded OPTIONS OF catsdogs prepare
 """
 
 import shutil
@@ -22,9 +22,9 @@ def s5cmd(uri: str, path: Path) -> None:
 
 
 def by_hand(uri: str, directory: Path, counts: dict[str, int], download: str) -> Path:
-    """Downloads the archive, unzips it and, if there is one, the train.zip in it, and copies as the book does.
+    """Download the archive, unzip it and a train.zip in it, and copy the images as the book does.
 
-    Returns the split's directory.
+    Return the split directory.
     """
     directory.mkdir(parents=True, exist_ok=True)
     archive = directory / "archive.zip"
@@ -40,7 +40,7 @@ def unzip(archive: Path, directory: Path) -> None:
 
 
 def copied(originals: Path, base: Path, counts: dict[str, int]) -> Path:
-    """The book's split directories: per class the first images train, the next validate, the next test."""
+    """Return the book's split directories: per class the first images train, the next validate, the next test."""
     for label in ("cat", "dog"):
         numbers = iter(range(sum(counts.values())))
         for split, count in counts.items():
@@ -53,7 +53,7 @@ def copied(originals: Path, base: Path, counts: dict[str, int]) -> Path:
 
 
 def undecoded(arguments: list[str]) -> None:
-    """`catsdogs prepare` that takes every image for a picture: CRC-32 and SHA-256, but no decoding."""
+    """Run `catsdogs prepare` without decoding: CRC-32 and SHA-256 are its only checks."""
     from catsdogs.cli import main
     from catsdogs.data import split
     from catsdogs.runtime.signals import Interruption
@@ -69,10 +69,13 @@ def undecoded(arguments: list[str]) -> None:
 DOWNLOADS = {"boto3": boto3, "s5cmd": s5cmd}
 
 if __name__ == "__main__":
-    way, *rest = sys.argv[1:]
-    if way == "undecoded":
+    alternative, *rest = sys.argv[1:]
+    if alternative == "undecoded":
         undecoded(rest)
     else:
         by_hand(
-            rest[0], Path(rest[1]), dict(zip(("train", "validation", "test"), map(int, rest[2:]), strict=True)), way
+            rest[0],
+            Path(rest[1]),
+            dict(zip(("train", "validation", "test"), map(int, rest[2:]), strict=True)),
+            alternative,
         )

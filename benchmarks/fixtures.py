@@ -1,4 +1,4 @@
-"""What is worked on: archives, a bucket that has them, and images in directories."""
+"""What the benchmarks work on: archives, a bucket that has them, and directories of images."""
 
 import contextlib
 import io
@@ -24,14 +24,14 @@ BOOK = Counts(1000, 500, 500)
 """The book's 4,000 images."""
 PER_CLASS = 12_500
 LEAST_FREE = 4 << 30
-"""Bytes of the disk: five times what the hungriest way needs."""
+"""Bytes of disk, five times what any measurement needs."""
 DRAWN = 250
-"""Pictures a class that are drawn, where no archive is given; the others repeat them."""
+"""Images per class that are drawn if no archive is given; the others repeat them."""
 
 
 @dataclass(frozen=True)
-class Material:
-    """`nested` is Kaggle's archive, `plain` its train.zip; both lie in `server`'s bucket under these names, too."""
+class Fixtures:
+    """`nested` is Kaggle's archive, `plain` its train.zip; the bucket on `server` has both under the same names."""
 
     directory: Path
     nested: Path
@@ -45,15 +45,18 @@ class Material:
         return f"s3://{BUCKET}/{archive.name}"
 
     def scratch(self) -> Path:
-        """An empty directory. Those that were asked for before are gone only where the disk would else be full: ext4
-        passes over the places of files that were deleted minutes ago, and whoever writes next would pay for it."""
+        """Return an empty directory.
+
+        Earlier ones are deleted only when the disk gets full: ext4 does not reuse the blocks of files deleted minutes
+        ago, which would slow down the next writer.
+        """
         if shutil.disk_usage(self.directory).free < LEAST_FREE:
             for earlier in self.directory.glob("scratch-*"):
                 shutil.rmtree(earlier, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix="scratch-", dir=self.directory))
 
     def images(self, archive: Path, name: str, counts: Counts) -> Path:
-        """A directory train/cats/… with images of the archive, made once."""
+        """Return a split directory with images of the archive, built once."""
         directory = self.directory / name
         if not directory.exists():
             split.build(open_archive(str(archive)), counts, directory, Log([]), Interruption())
@@ -61,17 +64,17 @@ class Material:
 
 
 @contextlib.contextmanager
-def material(directory: Path, archive: Path | None, original: Path | None) -> Iterator[Material]:
-    """Makes it ready in `directory`, and serves it, until the block ends."""
+def fixtures(directory: Path, archive: Path | None, original: Path | None) -> Iterator[Fixtures]:
+    """Prepare the fixtures in `directory`, and serve them until the block ends."""
     nested, plain = directory / "dogs-vs-cats.zip", directory / "train.zip"
     if archive is None:
         say(f"no archive given: {PER_CLASS:,} cats and dogs, {DRAWN} of each drawn, the others repeat them")
         _draw(plain)
         nest(plain, nested)
     else:
-        found = open_archive(str(archive))
-        if found.packed is not None:
-            unpack(found, directory / "unpacked", Log([]), Interruption())
+        opened = open_archive(str(archive))
+        if opened.packed is not None:
+            unpack(opened, directory / "unpacked", Log([]), Interruption())
             next((directory / "unpacked").glob("*.zip")).rename(plain)
             nested.symlink_to(archive.absolute())
         else:
@@ -85,7 +88,7 @@ def material(directory: Path, archive: Path | None, original: Path | None) -> It
         for path in (nested, plain):
             client.upload_file(str(path), BUCKET, path.name)
         os.environ.update(server.environment)
-        yield Material(directory, nested, plain, original, per_class, server)
+        yield Fixtures(directory, nested, plain, original, per_class, server)
 
 
 def _draw(path: Path) -> None:
