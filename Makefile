@@ -66,13 +66,16 @@ check: $(VENV)/ready ## Run the formatter, linter and type checker, and compare 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache job/.importlinter
+	$(BIN)/lint-imports --no-cache k8s/.importlinter
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo 'no hadolint for this machine: Dockerfile not checked'; fi
 	$(BIN)/cog --check --check-fail-msg="run: make docs" -I . $(DOCUMENTS)
+	$(BIN)/python -m docs.generated --check
 
 .PHONY: docs
-docs: $(VENV)/ready ## Generate the tables in the documentation from the code.
+docs: $(VENV)/ready ## Generate the tables in the documentation, and the files that the plugin reads, from the code.
 	$(BIN)/cog -r -I . $(DOCUMENTS)
+	$(BIN)/python -m docs.generated
 
 .PHONY: lock
 lock: $(VENV)/ready ## Pin every dependency with its hashes anew, from the bounds in pyproject.toml.

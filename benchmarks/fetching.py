@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from benchmarks import link
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, Row, Sample, Samples, command, cpu, interleaved, ratio, wall
-from catsdogs.data.split import Counts
+from catsdogs.data.assignment import Counts
 
 OURS, UNDECODED, BOTO3, S5CMD = "ours", "ours, not decoded", "boto3 + unzip + copy", "s5cmd + unzip + copy"
 

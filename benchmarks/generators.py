@@ -10,9 +10,9 @@ from typing import Any
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, Row, Sample, Samples, cpu, here, in_child, interleaved, ratio, wall
 from benchmarks.notebook import tensorflow
+from catsdogs.data.assignment import Counts
 from catsdogs.data.augmentation import Augmentation
 from catsdogs.data.loader import DataLoader
-from catsdogs.data.split import Counts
 from catsdogs.runtime import cores, memory
 
 OURS, KERAS, DATASET = "ours", "ImageDataGenerator", "image_dataset_from_directory"

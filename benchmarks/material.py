@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.measure import say
 from catsdogs.data import sample, split
 from catsdogs.data.archive import open_archive, unpack
+from catsdogs.data.assignment import Counts
 from catsdogs.data.labels import CLASSES
-from catsdogs.data.split import Counts
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from tests.servers import S3Server, seaweedfs

@@ -34,7 +34,7 @@ def row(recipe: Recipe, devices: Devices) -> str:
         size = recipe.augmentation.scaled(size)
     cells = (
         f"`{recipe.name}`", f"{learner.model.count_params():,}", f"{size}×{size}",
-        f"{flops(learner.learning, size) / 1e9:.2f}", f"{used}×{used}", f"{flops(learner.model, used) / 1e9:.2f}",
+        f"{flops(learner.training_model, size) / 1e9:.2f}", f"{used}×{used}", f"{flops(learner.model, used) / 1e9:.2f}",
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

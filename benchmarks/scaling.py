@@ -11,7 +11,7 @@ from benchmarks import link
 from benchmarks.fetching import options, port
 from benchmarks.material import BOOK, Material, nest
 from benchmarks.measure import Row, Sample, command, interleaved, peak, wall
-from catsdogs.data.split import Counts
+from catsdogs.data.assignment import Counts
 
 
 def rows(material: Material, repeats: int) -> Iterator[Row]:

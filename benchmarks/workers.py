@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.material import BOOK, Material
 from benchmarks.measure import NOT_RUN, WITH_BYTECODE, Failed, Row, Sample, in_child, interleaved, wall
 from catsdogs.config.recipes import RECIPES
+from catsdogs.data.assignment import shards
 from catsdogs.data.loader import DataLoader
-from catsdogs.data.split import shards
 
 BATCHES = (20, 128)
 """The recipe's own, and one over which what a step costs beside its images is spread."""
@@ -103,7 +103,7 @@ def work(worker: int, listed: list[str], core: int, batch_size: int, directory: 
         batches, totals = generator.batches(), tf.zeros(3, tf.float64)
         for step in range(1 + len(generator)):
             totals = learner.train_step(next(batches), totals)
-            learner.agreed(False, False)
+            learner.any_worker(False, False)
             if step == 0:  # builds the graph, and waits for the other worker to have built its own
                 totals.numpy()
                 began, used = time.monotonic(), time.process_time()

@@ -3,8 +3,8 @@
 import ast
 import json
 import re
-import tomllib
 from collections import defaultdict
+from configparser import ConfigParser
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
@@ -57,17 +57,18 @@ def plugin() -> str:
     return commands(kubectl, "kubectl catsdogs")
 
 
-def packages() -> str:
-    """Return a row for each package of the job, from top to bottom, with its docstring."""
-    top_down = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0][
-        "layers"
-    ]
-    lines = []
-    for name in (name for layer in top_down for name in layer.split(" : ")):
-        module = REPOSITORY / "job" / "catsdogs" / name
-        source = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
-        docstring = ast.get_docstring(ast.parse(source.read_text())) or ""
-        lines.append(f"| `{name}` | {' '.join(docstring.partition(chr(10) * 2)[0].split())} |")
+def packages(distribution: str) -> str:
+    """Return a row for each package of `job` or `k8s`, from top to bottom: what it owns, and its modules."""
+    config = ConfigParser()
+    config.read(REPOSITORY / distribution / ".importlinter")
+    root = REPOSITORY / distribution / config["importlinter"]["root_package"]
+    lines = ["| package | owns | modules |", "|---|---|---|"]
+    for name in config["importlinter:contract:layers"]["layers"].replace("|", " ").split():
+        package = root / name
+        source = package / "__init__.py" if package.is_dir() else package.with_suffix(".py")
+        docstring = (ast.get_docstring(ast.parse(source.read_text())) or "").partition("\n\n")[0]
+        modules = " ".join(f"`{path.stem}`" for path in sorted(package.glob("*.py")) if path.stem != "__init__")
+        lines.append(f"| `{name}` | {' '.join(docstring.split())} | {modules} |")
     return "\n".join(lines)
 
 

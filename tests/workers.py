@@ -1,4 +1,4 @@
-"""Several workers of one run on this machine: the real command, once for each, on ports of their own."""
+"""Several workers of one run on this machine: the real command, once per worker, each with its own ports."""
 
 import contextlib
 import random
@@ -11,32 +11,32 @@ from tests.faults.running import Job, together
 RUN_ID = "together"
 COUNTS = ("--train-per-class=14", "--validation-per-class=5", "--test-per-class=5")
 MODEL = (*COUNTS, "--image-size=64", "--batch-size=6", "--learning-rate=0.00003")
-"""Without dropout, whose noise several workers draw differently; five steps an epoch, the last of four images. The
-rate is so low that what the float sums of two workers differ in stays small for an epoch and more."""
+"""Without dropout, whose noise differs between workers; five steps per epoch, the last with four images. At this
+low rate, the float sums of two workers differ little for more than an epoch."""
 HEARTBEAT = 5
 """Seconds."""
 
 
 def addresses(workers: int, host: str = "127.0.0.1") -> str:
-    """One for each worker, each with the port after it free as well."""
-    found: list[int] = []
-    while len(found) < workers:
+    """Return an address for each worker, comma-separated, whose port and the one after it are free."""
+    ports: list[int] = []
+    while len(ports) < workers:
         port = random.randrange(20000, 32000, 2)
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for number in (port, port + 1):
                 stack.enter_context(socket.create_server((host, number)))
-            found += [port] if port not in found else []
-    return ",".join(f"{host}:{port}" for port in found)
+            ports += [port] if port not in ports else []
+    return ",".join(f"{host}:{port}" for port in ports)
 
 
 def arguments(directory: Path, archive: Path, *more: str) -> list[str]:
-    """Of one run on one volume, whatever its number of workers."""
+    """Return the arguments of one run on one volume, the same for any number of workers."""
     where = (f"--archive={archive}", f"--output={directory / 'runs'}", f"--volume={directory / 'volume'}")
     return ["run", *where, f"--run-id={RUN_ID}", "--log-format=json", f"--heartbeat-timeout={HEARTBEAT}", *MODEL, *more]
 
 
 def started(workers: int, directory: Path, archive: Path, *more: str) -> "contextlib.AbstractContextManager[list[Job]]":
-    """All of them at work; none outlives the block."""
+    """Start all workers of a run. None outlives the block."""
     listed = addresses(workers)
     return together([worker(index, workers, listed, directory, archive, *more) for index in range(workers)])
 

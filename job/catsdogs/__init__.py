@@ -2,7 +2,7 @@
 
 
 def __getattr__(name: str) -> str:
-    """`__version__`, found out when it is asked for: it takes longer than to mind signals."""
+    """Return `__version__`, looked up on first use: importlib.metadata takes longer than the rest of the start."""
     if name != "__version__":
         raise AttributeError(name)
     from importlib.metadata import PackageNotFoundError, version

@@ -4,7 +4,7 @@ from catsdogs.runtime.signals import Interruption
 
 
 def start() -> None:
-    """Minds signals first, and only then imports the rest."""
+    """Handle signals first, and only then import the rest."""
     interruption = Interruption()
     interruption.install()
     from catsdogs.cli import main

@@ -1,4 +1,4 @@
-"""`kubectl_complete-catsdogs`: kubectl's shell completion asks it what may follow `kubectl catsdogs`."""
+"""`kubectl_complete-catsdogs`, which kubectl's shell completion asks for completions of `kubectl catsdogs`."""
 
 import sys
 
@@ -8,13 +8,13 @@ from click.shell_completion import ShellComplete
 from kubectl_catsdogs.cli import PROGRAM, VARIABLE, plugin
 
 NO_FILES = ":4"
-"""Cobra's directive, in the last line, that files are no answer."""
+"""Cobra's directive, in the last line, not to complete file names."""
 
 
 def main() -> None:
-    """Its arguments are the words so far, the last of which may be unfinished or empty."""
-    *words, unfinished = sys.argv[1:] or [""]
-    for item in ShellComplete(plugin, {}, PROGRAM, VARIABLE).get_completions(words, unfinished):
+    """Its arguments are the words so far; the last one may be incomplete or empty."""
+    *words, incomplete = sys.argv[1:] or [""]
+    for item in ShellComplete(plugin, {}, PROGRAM, VARIABLE).get_completions(words, incomplete):
         if item.type == "plain":
             click.echo(f"{item.value}\t{item.help}" if item.help else item.value)
     click.echo(NO_FILES)

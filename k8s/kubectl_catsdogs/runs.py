@@ -8,21 +8,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubectl_catsdogs.api.client import Cluster
-from kubectl_catsdogs.base import contract
-from kubectl_catsdogs.base.contract import Object, dig, in_order, name_of
-from kubectl_catsdogs.base.errors import Contradiction, NotFound, Refused
+from kubectl_catsdogs.base import chart
+from kubectl_catsdogs.base.errors import ConfigError, NotFound, PermissionDenied
+from kubectl_catsdogs.base.objects import Object, dig, name_of, oldest_first
 from kubectl_catsdogs.base.text import clean, duration, moment
 from kubectl_catsdogs.jobs import log_stream, releases
 from kubectl_catsdogs.jobs.progress import Progress
 from kubectl_catsdogs.jobs.state import LIVE, running, state_of
 
 READERS = 8
-"""Logs that are read at a time."""
+"""Logs read at a time."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run; None is unknown. In JSON under these names."""
+    """None is unknown. In JSON under these names."""
 
     run: str
     job: str
@@ -35,7 +35,7 @@ class Run:
     created: str
     recipe: str | None
     set: str
-    """What it was told besides the release's values, by `submit`."""
+    """Options in which it differs from the release's values, set by `submit`."""
     epochs_done: int | None
     epochs: int | None
     best_validation_accuracy: float | None
@@ -49,39 +49,39 @@ class Run:
 
 
 def run_of(job: Object, pods: list[Object], progress: Progress) -> Run:
-    """Of a Job, its pods, oldest first, and what these have said."""
-    told = contract.options(job)
+    """`pods` are the Job's, oldest first."""
+    options = chart.options(job)
     state, code = state_of(job, pods)
-    epochs = progress.epochs or _number(told.get("epochs"))
+    epochs = progress.epochs or _number(options.get("epochs"))
     done = progress.epochs_done or (0 if progress.recipe or state == "Pending" else None)
     gpu, gpus = gpu_of(dig(job, "spec", "template", "spec", default={}))
     return Run(
-        run=contract.run_id(job),
+        run=chart.run_id(job),
         job=name_of(job),
         release=releases.release_of(job),
         state=state,
         exit_code=code,
         created=str(dig(job, "metadata", "creationTimestamp", default="")),
-        recipe=progress.recipe or told.get("recipe"),
-        set=str(dig(job, "metadata", "annotations", contract.SET, default="")),
+        recipe=progress.recipe or options.get("recipe"),
+        set=str(dig(job, "metadata", "annotations", chart.SET, default="")),
         epochs_done=epochs if state == "Succeeded" else done,
         epochs=epochs,
         best_validation_accuracy=progress.best,
         test_accuracy=progress.test_accuracy,
         gpu=gpu,
         gpus=gpus,
-        workers=contract.workers(job),
+        workers=chart.workers(job),
         workers_running=running(pods),
-        result=contract.result(job),
+        result=chart.result(job),
     )
 
 
 def gpu_of(pod_spec: Object) -> tuple[str | None, int]:
-    """The resource that stands for a GPU, and how many of it the run has. It is the only extended one in the chart."""
-    limits = dig(contract.container(pod_spec), "resources", "limits", default={})
-    found = {name: count for name, count in limits.items() if "/" in name}
-    name = next((name for name in found if "gpu" in name), next(iter(found), None))
-    return name, _number(str(found[name])) or 0 if name else 0
+    """Return the resource name of GPUs, and their number. It is the only extended resource in the chart."""
+    limits = dig(chart.container(pod_spec), "resources", "limits", default={})
+    extended = {name: count for name, count in limits.items() if "/" in name}
+    name = next((name for name in extended if "gpu" in name), next(iter(extended), None))
+    return name, _number(str(extended[name])) or 0 if name else 0
 
 
 def _number(text: str | None) -> int | None:
@@ -89,7 +89,7 @@ def _number(text: str | None) -> int | None:
 
 
 def table(runs: Sequence[Run], now: datetime) -> str:
-    """Columns as kubectl writes them. RELEASE, SET and WORKERS are there if they tell runs apart."""
+    """Return a table in kubectl's style. RELEASE, SET and WORKERS are shown if runs differ in them."""
     rows = [_cells(run, now) for run in runs]
     several = len({run.release for run in runs}) > 1
     shown = {"RELEASE": several, "SET": any(run.set for run in runs), "WORKERS": any(run.workers > 1 for run in runs)}
@@ -121,44 +121,44 @@ def _cells(run: Run, now: datetime) -> dict[str, str]:
 
 
 class Reader:
-    """Reads what runs have said, as far as it is there and may be read."""
+    """Reads the logs of runs, as far as they exist and may be read."""
 
     def __init__(self, cluster: Cluster):
         self._cluster = cluster
-        self.refused: Refused | None = None
-        """Why none could be read."""
+        self.denied: PermissionDenied | None = None
+        """Why no log could be read."""
 
     def progress(self, pods: list[Object]) -> Progress:
-        """Of the logs that are left of a run's pods, oldest first. Worker 0 speaks for the others."""
+        """Return the progress by the logs of worker 0's pods. `pods` are sorted oldest first."""
         progress = Progress()
         for pod in pods:
-            if contract.worker_of(pod) == 0 and log_stream.started(pod) and self.refused is None:
+            if chart.worker_of(pod) == 0 and log_stream.started(pod) and self.denied is None:
                 self._read(pod, progress)
         return progress
 
     def _read(self, pod: Object, progress: Progress) -> None:
         try:
-            for line, _ in self._cluster.log(name_of(pod), contract.CONTAINER, timestamps=False):
+            for line, _ in self._cluster.log(name_of(pod), chart.CONTAINER, timestamps=False):
                 progress.take(line)
-        except Refused as refused:
-            self.refused = refused
-        except (NotFound, Contradiction, ConnectionResetError):
-            # Gone meanwhile, or cut: what was read so far stands.
+        except PermissionDenied as denied:
+            self.denied = denied
+        except (NotFound, ConfigError, ConnectionResetError):
+            # Gone meanwhile, or cut: what was read so far counts.
             return
 
 
-def runs_of(cluster: Cluster, release: str | None) -> tuple[list[Run], Refused | None]:
-    """Newest first, of all releases for None; and what kept their logs from being read."""
-    jobs = releases.every_job(cluster, release)
+def runs_of(cluster: Cluster, release: str | None) -> tuple[list[Run], PermissionDenied | None]:
+    """Return the runs of a release, or of all releases for None, newest first; and why logs could not be read."""
+    jobs = releases.all_jobs(cluster, release)
     if not jobs:
         return [], None
-    chosen = contract.INSTANCE if release is None else f"{contract.INSTANCE}={release}"
-    pods = in_order(cluster.list("pods", labels=f"{chosen},{contract.JOB_NAME}"))
+    chosen = chart.INSTANCE if release is None else f"{chart.INSTANCE}={release}"
+    pods = oldest_first(cluster.list("pods", labels=f"{chosen},{chart.JOB_NAME}"))
     of_job = [[pod for pod in pods if _owner(pod) == dig(job, "metadata", "uid")] for job in jobs]
     reader = Reader(cluster)
     with ThreadPoolExecutor(READERS) as readers:
-        said = list(readers.map(reader.progress, of_job))
-    return [run_of(*each) for each in zip(jobs, of_job, said, strict=True)], reader.refused
+        progress = list(readers.map(reader.progress, of_job))
+    return [run_of(*each) for each in zip(jobs, of_job, progress, strict=True)], reader.denied
 
 
 def _owner(pod: Object) -> Any:

@@ -21,6 +21,7 @@ TYPED = {
         "pip install ./k8s": HERE,
     },
     "CONTRIBUTING.md": {"make test ": TARGET},
+    "docs/kubectl.md": {"pip install ./k8s": HERE, 'eval "$(_KUBECTL_CATSDOGS_COMPLETE=': HERE},
     "docs/recipes.md": {"catsdogs run": HERE},
     "docs/runs.md": {
         "catsdogs runs": HERE,

@@ -162,7 +162,7 @@ def test_mlflow(installed: Stranger, seaweedfs: S3Server, bucket: str) -> None:
     """A folder stands for the server."""
     text = block("docs/runs.md", "pip install '.[mlflow]'")
     own = {"https://mlflow.example.com": f"file:{installed.home}/mlruns", "s3://pets/": f"s3://{bucket}/"}
-    told = installed.types(text, own, storage(seaweedfs) | {"CATSDOGS_SEED": "9"})
+    told = installed.types(text, own, storage(seaweedfs) | {"CATSDOGS_SEED": "9", "MLFLOW_ALLOW_FILE_STORE": "true"})
     assert "logged to MLflow" in told
 
 
@@ -174,9 +174,10 @@ def test_two_workers(installed: Stranger) -> None:
     check_manifest(files(run))
 
 
-def test_plugin(installed: Stranger) -> None:
+@pytest.mark.parametrize("document", ["README.md", "docs/kubectl.md"])
+def test_plugin(installed: Stranger, document: str) -> None:
     """Where there is no cluster it says so. On a cluster its commands are typed by tests/cluster."""
-    install, follow = block("README.md", "pip install ./k8s").splitlines()
+    install, follow = block(document, "pip install ./k8s").splitlines()
     installed.types(install)
     plugin = follow.replace("kubectl catsdogs", "kubectl-catsdogs", 1)
     process = subprocess.run(
@@ -185,3 +186,8 @@ def test_plugin(installed: Stranger) -> None:
     assert process.returncode == 78, process.stderr
     assert process.stderr.startswith("kubectl catsdogs: ")
     assert "Traceback" not in process.stderr
+
+
+def test_completion(installed: Stranger) -> None:
+    text = block("docs/kubectl.md", 'eval "$(_KUBECTL_CATSDOGS_COMPLETE=')
+    assert "kubectl-catsdogs" in installed.types(f"{text}complete -p kubectl-catsdogs\n")

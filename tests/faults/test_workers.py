@@ -10,7 +10,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 import numpy as np
 import pytest
 
-from tests.faults.running import Job, ended, together
+from tests.faults.running import Job, ended, environment, together
 from tests.published import check_manifest, files
 from tests.workers import HEARTBEAT, RUN_ID, addresses, arguments, rows_of, started, worker
 
@@ -210,6 +210,35 @@ def test_worker_that_fails_says_why_to_all(sample_archive: Path, tmp_path: Path)
         assert [job.wait() for job in jobs] == [INTERRUPTED, 74]
     assert "worker 1 ended with exit code 74: " in jobs[0].said()
     assert jobs[1].said().startswith("catsdogs: worker 1: ")
+
+
+SLOW_IMPORT = """
+import importlib.abc, sys, time
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "tensorflow":
+            sys.meta_path.remove(self)
+            time.sleep(SECONDS)
+if "--worker-index=0" in open("/proc/self/cmdline").read():
+    sys.meta_path.insert(0, Slow())
+"""
+
+
+@pytest.mark.slow
+def test_worker_that_imports_tensorflow_slowly(sample_archive: Path, tmp_path: Path) -> None:
+    """Longer than a heartbeat's limit: the others still send theirs meanwhile."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_IMPORT.replace("SECONDS", str(2 * HEARTBEAT + 2)))
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"}
+    listed = addresses(2)
+    jobs = [
+        Job(
+            *arguments(tmp_path, sample_archive, "--epochs=1", "--workers=2", f"--worker-address={listed}"),
+            f"--worker-index={index}", env=env, directory=tmp_path,
+        )
+        for index in (0, 1)
+    ]  # fmt: skip
+    with together(jobs):
+        assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
 
 
 @pytest.mark.slow

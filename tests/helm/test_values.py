@@ -13,6 +13,7 @@ import yaml
 from catsdogs.cli import catsdogs as command
 from catsdogs.config.extras import FORMATS
 from catsdogs.config.recipes import RECIPES
+from catsdogs.options import OPTIONS as TABLE
 from docs import values as documented
 from tests.conftest import Catsdogs
 from tests.helm.chart import CHART, FILES, Helm, environment, pods
@@ -202,6 +203,12 @@ def test_every_option_of_the_command_is_a_value_and_the_other_way_round(helm4: H
         [pod, *_] = pods(helm4.template(f"--values={FILES[name]}").manifests)
         told |= {name for name in environment(pod.spec) if name.startswith("CATSDOGS_")}
     assert told == OPTIONS.keys()
+
+
+def test_options_name_the_values_that_set_them() -> None:
+    """`kubectl catsdogs submit` refers to them."""
+    names = {entry.chart_value for entry in TABLE.values()} - {None}
+    assert names - documented.leaves(DEFAULTS).keys() == set()
 
 
 def option(name: str) -> Any:

@@ -12,13 +12,13 @@ import pytest
 
 from catsdogs import __version__
 from tests.conftest import REPOSITORY
-from tests.image.engine import Engine, NoEngine, base_image, engine
+from tests.image.conftest import IMAGE
+from tests.image.engine import Engine
 from tests.published import check_manifest, files, new_bucket, objects
 from tests.servers import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-IMAGE = "catsdogs-train:test"
 SMALL = (
     "--train-per-class=15", "--validation-per-class=4", "--test-per-class=4", "--image-size=64", "--batch-size=4",
     "--log-format=json",
@@ -27,20 +27,6 @@ LOCKED_DOWN = (
     "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=2g",
     "--network=host",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def docker() -> Iterator[Engine]:
-    """An engine that has the image."""
-    try:
-        with engine() as found:
-            found.build(IMAGE, base_image(found))
-            yield found
-    except NoEngine as reason:
-        # So that a machine that should have an engine cannot pass without one.
-        if os.environ.get("CATSDOGS_TEST_ENGINE") == "required":
-            pytest.fail(str(reason))
-        pytest.skip(str(reason))
 
 
 @pytest.fixture

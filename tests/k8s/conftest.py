@@ -12,8 +12,8 @@ from typing import Protocol
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.k8s import rbac
-from tests.k8s.api import Api
+from tests.k8s.fakes import rbac
+from tests.k8s.fakes.api import Api
 
 
 class Plugin(Protocol):

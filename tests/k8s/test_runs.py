@@ -1,6 +1,5 @@
 """`kubectl catsdogs runs`: what is known of the runs of a release, as a table and as JSON."""
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -9,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from catsdogs.runtime.log import JsonLines, TextLines
 from kubectl_catsdogs.jobs.progress import Progress
 from kubectl_catsdogs.jobs.state import state_of
 from kubectl_catsdogs.runs import Run, run_of, table
-from tests.k8s import objects, rbac
-from tests.k8s.api import Api, Fault
 from tests.k8s.conftest import Plugin
+from tests.k8s.fakes import logs, objects, rbac
+from tests.k8s.fakes.api import Api, Fault
 
 pytestmark = pytest.mark.usefixtures("a_viewer")
 
@@ -80,28 +78,22 @@ def test_the_state_of_a_run(job: Object, pods: list[Object], expected: tuple[str
     assert state_of(job, pods) == expected
 
 
-STARTED = {"version": "0.1.0", "run_id": "pets-1", "recipe": "baseline", "epochs": 3, "seed": 0}
+STARTED = {"recipe": "baseline", "epochs": 3}
 
 
 def epoch(number: int, accuracy: float) -> tuple[str, Object]:
-    figures = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.5, "val_accuracy": accuracy}
-    return "epoch", {"epoch": number, "epochs": 3, **figures, "seconds": 9.0, "rate": 100.0, "remaining": 20.0}
+    return "epoch", {"epoch": number, "epochs": 3, "accuracy": 0.75, "val_accuracy": accuracy, "remaining": 20.0}
 
 
-TRAINED = ("trained", {"epochs": 3, "seconds": 30.0, "best_epoch": 2, "val_loss": 0.4, "val_accuracy": 0.812})
-EVALUATED = ("evaluated", {"accuracy": 0.75, "images": 48, "correct": 36, "loss": 0.5})
+TRAINED = ("trained", {"epochs": 3, "best_epoch": 2, "val_accuracy": 0.812})
+EVALUATED = ("evaluated", {"accuracy": 0.75})
 
 
-def lines(*events: tuple[str, Object], form: str = "text") -> list[str]:
-    """As the job itself writes them."""
-    out = io.StringIO()
-    sink = JsonLines(out) if form == "json" else TextLines(out)
-    for event, data in events:
-        sink.show(event, data)
-    return out.getvalue().splitlines()
+def lines(*events: tuple[str, Object], form: str = "mixed") -> list[str]:
+    return [line for event, data in events for line in logs.lines(event, form=form, **data)]
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", logs.FORMATS)
 def test_epochs_and_accuracies_are_those_that_the_job_says(api: Api, plugin: Plugin, form: str) -> None:
     made = api.put("jobs", objects.job(env={"CATSDOGS_EPOCHS": "3"}))
     first = objects.start(api, made, "pets-1-aaaaa")
@@ -148,6 +140,13 @@ def test_epochs_and_accuracies_are_those_that_the_job_says(api: Api, plugin: Plu
         0.812,
         0.75,
     )
+
+
+def test_a_log_in_text_leaves_progress_unknown(api: Api, plugin: Plugin) -> None:
+    objects.start(api, api.put("jobs", objects.job(env={"CATSDOGS_EPOCHS": "3"})), "pets-1-aaaaa")
+    api.write("pets-1-aaaaa", *lines(("started", STARTED), epoch(1, 0.625), form="text"), "{", "{}", "[" * 3000)
+    [run] = json.loads(plugin("runs", "-o", "json").stdout)
+    assert (run["state"], run["epochs"], run["epochs_done"], run["recipe"]) == ("Running", 3, None, "baseline")
 
 
 def test_the_table(api: Api, plugin: Plugin) -> None:

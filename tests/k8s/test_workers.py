@@ -11,13 +11,14 @@ from kubectl_catsdogs.jobs.job_log import of_worker
 from kubectl_catsdogs.jobs.outcome import last_end
 from kubectl_catsdogs.jobs.progress import Progress
 from kubectl_catsdogs.jobs.state import state_of
-from kubectl_catsdogs.submit.stopping import verdict
-from tests.k8s import objects, rbac
-from tests.k8s.api import Api
+from kubectl_catsdogs.submit.stopping import summary
 from tests.k8s.conftest import Plugin, Starter
-from tests.k8s.diagnosed import event
-from tests.k8s.objects import Object
-from tests.k8s.test_follow import finished, until
+from tests.k8s.fakes import objects, rbac
+from tests.k8s.fakes.api import Api
+from tests.k8s.fakes.logs import lines
+from tests.k8s.fakes.objects import Object
+from tests.k8s.fakes.runs import event
+from tests.k8s.follow.test_follow import finished, until
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 NO_NODE = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available."
@@ -79,8 +80,9 @@ def test_follow_shows_every_worker_at_once(api: Api, start_plugin: Starter) -> N
     process = start_plugin("follow", "pets")
     # Neither waits for the end of the other.
     api.write(second, "12:00:00 worker 1: device cpu", "worker 1: fetched", "a line of a library", '{"worker": 1}')
+    api.write(second, *lines("device", "worker 1: training on cpu", device="cpu", worker=1))
     until(lambda: sum((one.verb, one.resource) == ("get", "pods/log") for one in api.requests) >= 2)
-    api.write(first, "12:00:01 epoch 1", '{"event": "epoch"}')
+    api.write(first, "12:00:01 epoch 1", '{"event": "epoch", "text": "an epoch"}', '{"event": "epoch"}')
     for name in (first, second):
         objects.end(api, api.find("pods", name) or {}, 0)
     objects.finish(api)
@@ -92,8 +94,9 @@ def test_follow_shows_every_worker_at_once(api: Api, start_plugin: Starter) -> N
             "worker 1: fetched",
             "worker 1: a line of a library",
             '{"worker": 1}',
+            "12:00:09 worker 1: training on cpu",
             "12:00:01 epoch 1",
-            '{"event": "epoch"}',
+            '{"event": "epoch", "text": "an epoch"}',
         ]
     )
     assert f"-- kubelet: container of {second} started" in err.splitlines()
@@ -172,8 +175,8 @@ def test_a_run_trains_when_all_its_workers_are_there(pods: list[Object], state: 
 def test_runs_has_one_row_with_the_count(api: Api, plugin: Plugin) -> None:
     made = api.put("jobs", job(3))
     first, second = (start(api, index, made) for index in (0, 1))
-    api.write(first, "12:00:00 catsdogs 0.1.0: run pets-1, recipe baseline, 3 epochs, seed 0")
-    api.write(second, "12:00:00 worker 1: catsdogs 0.1.0: run pets-1, recipe other, 9 epochs, seed 0")
+    api.write(first, *lines("started", recipe="baseline", epochs=3))
+    api.write(second, *lines("started", recipe="other", epochs=9, worker=1))
     api.put("pods", worker(2, made))
     head, row = [re.split(" {3,}", line) for line in plugin("runs").stdout.splitlines()]
     told = dict(zip(head, row, strict=True))
@@ -234,7 +237,7 @@ def test_why_tells_how_a_run_that_trains_is_doing(api: Api, plugin: Plugin) -> N
 def test_why_tells_of_workers_that_run_and_do_not_meet(api: Api, plugin: Plugin) -> None:
     made = api.put("jobs", job())
     first, _ = (start(api, index, made) for index in (0, 1))
-    api.write(first, "12:00:01 waiting for worker 1 (pets-1-1.pets:2222), 4:50 min at most")
+    api.write(first, *lines("assembling", whom="worker 1 (pets-1-1.pets:2222)"))
     told = plugin("why", "pets").stdout
     assert "it waits for worker 1 (pets-1-1.pets:2222)" in told
     assert "networkPolicy" in told
@@ -270,7 +273,7 @@ SAVED = "catsdogs: SIGTERM received: progress is saved; the same command goes on
 @pytest.mark.parametrize(("codes", "told", "code"), [((75, 75), "progress is saved", 0), ((75, 137), "killed", 1)])
 def test_a_run_is_stopped_in_order_if_every_worker_is(codes: tuple[int, int], told: str, code: int) -> None:
     pods = [ended(index, MADE, number) for index, number in enumerate(codes)]
-    text, found = verdict("run pets-1", pods, Progress(), SAVED)
+    text, found = summary("run pets-1", pods, Progress(), SAVED)
     assert (told in text, found) == (True, code)
 
 

@@ -1,4 +1,4 @@
-"""The history of a training: one row an epoch."""
+"""The history of a training: one row per epoch."""
 
 from typing import NotRequired, TypedDict
 
@@ -13,7 +13,7 @@ class HistoryRow(TypedDict):
     seconds: float
     """Of training and validation."""
     rate: NotRequired[float]
-    """Images a second in training. A history read from history.csv lacks this and what follows."""
+    """Training images per second. A history read from history.csv lacks this and what follows."""
     ended: NotRequired[float]
     """Seconds since 1970."""
     learning_rate: NotRequired[float]

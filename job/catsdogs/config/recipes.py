@@ -1,15 +1,16 @@
-"""The recipes by name: a convnet, its optimizer, and the settings it was made for.
+"""The recipes by name: a convnet, its optimizer, and the settings it was designed for.
 
 TensorFlow is imported only when a model is built.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from catsdogs.config.history import HistoryRow
 from catsdogs.data.augmentation import Augmentation
 from catsdogs.models import convnets
+from catsdogs.models.protocols import Model, Optimizer
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,22 @@ class Recipe:
     smallest_image_size: int
     monitor: Literal["val_accuracy", "val_loss"]
     """What makes an epoch the best one: the highest validation accuracy or the lowest validation loss."""
-    model: Callable[[int], Any]
-    """Image size → a keras.Model from images in [0, 1] to the probability of a dog, N×1."""
-    optimizer: Callable[[float, int], Any]
-    """Learning rate, steps of the whole training → a keras.Optimizer."""
+    model: Callable[[int, int], Model]
+    """Image size, seed → a model with first weights that follow from the seed."""
+    optimizer: Callable[[float, int], Optimizer]
+    """Learning rate, steps of the whole training → an optimizer that is not built yet."""
     augmentation: Augmentation | None = None
-    """How training images are distorted; those that the model is measured on never are."""
+    """How training images are distorted; validation and test images never are."""
     mixup: float = 0.0
-    """Blends training images with others of their batch, their labels too: the parameter of the beta distribution
-    that the shares are drawn from (Zhang and others, mixup, 2018)."""
+    """Blends training images and their labels with others of their batch: the parameter of the beta distribution from
+    which the shares are drawn (Zhang and others, mixup, 2018). 0: no blending."""
     label_smoothing: float = 0.0
-    """Labels 0 and 1 are learned as half of this and 1 less half of this (Szegedy and others, 2016)."""
+    """In training, labels 0 and 1 become half of this and 1 less half of this (Szegedy and others, 2016)."""
     mirrored: bool = False
-    """The model that is measured and saved gives the mean for an image and its mirror image."""
+    """The model that is evaluated and saved gives the mean for an image and its mirror image."""
 
     def improves(self, row: HistoryRow, best: HistoryRow | None) -> bool:
-        """Whether a row of the history is better than the best before it. Of equals the earlier stays."""
+        """Return whether a row of the history is better than the best one before it, not just as good."""
         if best is None:
             return True
         if self.monitor == "val_loss":
@@ -58,7 +59,7 @@ RECIPES = {
             batch_size=20,
             learning_rate=1e-4,
             image_size=150,
-            smallest_image_size=46,  # four 3×3 convolutions and poolings leave one pixel of it
+            smallest_image_size=46,  # four 3×3 convolutions and poolings reduce it to one pixel
             monitor="val_accuracy",
             model=convnets.baseline,
             optimizer=convnets.rmsprop,
@@ -83,9 +84,9 @@ RECIPES = {
             summary="the small Xception-like net of Chollet's second edition (2021), section 9.3.5",
             epochs=100,
             batch_size=32,
-            learning_rate=1e-3,  # RMSprop's own
+            learning_rate=1e-3,  # RMSprop's default
             image_size=180,
-            smallest_image_size=5,  # its first convolution leaves one pixel of it
+            smallest_image_size=5,  # the first convolution reduces it to one pixel
             monitor="val_loss",
             model=convnets.xception,
             optimizer=convnets.rmsprop,

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from catsdogs.data.zip_reader import (
     MAX_AT_ONCE,
@@ -37,20 +37,31 @@ _KAGGLE = re.compile(r"(?:^|/)(cat|dog)\.(\d{1,9})\.jpe?g$", re.IGNORECASE)
 _PETIMAGES = re.compile(r"(?:^|/)(cat|dog)s?/(\d{1,9})\.jpe?g$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Archive:
-    """What the archive holds. While `packed` is set its images are not known yet: see `unpack`."""
+class Identity(TypedDict):
+    """Which archive it is, as split.json and run.json record it."""
 
     uri: str
-    identity: dict[str, Any]
-    """uri, size, etag, and a SHA-256 over the names, sizes and CRCs of the zip's directory."""
+    size: int
+    etag: str
+    directory_sha256: str
+    """Over the names, sizes and CRCs in the zip's directory: the same for the same contents."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What the archive holds. While `packed` is set, its images are not known yet: see `unpack`."""
+
+    uri: str
+    identity: Identity
     zip: Zip
     images: dict[tuple[str, int], Member]
     passed_over: list[str]
+    """The names of the other files."""
     packed: Member | None = None
+    """A compressed inner zip, which has the images."""
 
     def numbers(self, label: str) -> list[int]:
-        """The numbers of a class's images, ascending."""
+        """Return the numbers of a class's images, ascending."""
         return sorted(number for found, number in self.images if found == label)
 
 
@@ -68,7 +79,7 @@ def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archiv
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(f"{entry.filename}\0{entry.CRC:08x}\0{entry.file_size}\n".encode("utf-8", "surrogateescape"))
-    identity = {"uri": uri, "size": stat.size, "etag": stat.etag, "directory_sha256": digest.hexdigest()}
+    identity = Identity(uri=uri, size=stat.size, etag=stat.etag, directory_sha256=digest.hexdigest())
     images, passed_over = _images(outer, entries, uri)
     archive = Archive(uri, identity, outer, images, passed_over)
     if images:

@@ -1,9 +1,9 @@
-"""Which image goes where, and the train/validation/test directories on the volume.
+"""The split directory on the volume: how it is built, recorded and verified.
 
     SPLIT/train/cats/cat.0.jpg … SPLIT/test/dogs/dog.1999.jpg
-    SPLIT/split.json      every image's member, size and SHA-256, and what was left out; written last
+    SPLIT/split.json      every image's member, size and SHA-256, and the excluded images; written last
 
-A split without split.json is unfinished: what lies there is checked, and only the rest is fetched.
+A split directory without split.json is incomplete: its files are checked, and only the missing ones are fetched.
 """
 
 import hashlib
@@ -11,42 +11,33 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from catsdogs.data.archive import Archive
+from catsdogs.data.archive import Archive, Identity
+from catsdogs.data.assignment import RULE, Assignment, Counts, Image, shards
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.zip_reader import Member, fetch
 from catsdogs.runtime import cores
-from catsdogs.runtime.errors import BadData
 from catsdogs.runtime.events import Fetching, ImageExcluded, SplitBuilt, SplitDamaged, SplitReused
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import volume
+from catsdogs.storage import document, volume
 from catsdogs.workers.group import SINGLE, WorkerGroup
 
 MARKER = "split.json"
 FORMAT = 1
-MAX_QUARANTINE_LINES = 20
-
-Image = tuple[str, int]
-"""Class and number."""
-
-
-class Counts(NamedTuple):
-    """Images per class."""
-
-    train: int
-    validation: int
-    test: int
+"""Of split.json. Files without a rule are of rule 1."""
+MAX_EXCLUDED_LINES = 20
+"""Excluded images that the log names; split.json names all."""
 
 
 class Record(NamedTuple):
-    """One image of a split; `path` is relative to the split's directory."""
+    """One image of a split; `path` is relative to the split directory."""
 
     path: str
     member: str
@@ -56,119 +47,71 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """A complete split on the volume, every file of it verified by this process."""
+    """A complete split on the volume; this process has verified each of its own files."""
 
     directory: Path
     counts: Counts
-    archive: dict[str, Any]
-    """The identity of the archive that it was made from."""
+    archive: Identity
+    """The archive that the split was made from."""
     images: list[Record]
-    quarantined: list[dict[str, str]]
+    excluded: list[dict[str, str]]
+    """The broken images: member, reason and, if the image had a place, replaced_by, the member that has it now."""
     owners: dict[str, int]
-    """Path → the worker that has the file; every worker knows of all images."""
+    """Path → the worker that has the file; every worker knows all images."""
 
     def paths(self, split: str) -> list[Path]:
-        """The files of one split, cats first, in order of their names."""
+        """Return the files of one split, sorted: cats first."""
         return sorted(self.directory / record.path for record in self.images if record.path.startswith(f"{split}/"))
 
     def owner(self, path: Path) -> int:
+        """Return the worker that has the file."""
         return self.owners[path.relative_to(self.directory).as_posix()]
 
 
 def split_id(archive: Archive, counts: Counts) -> str:
-    """The same for the same archive contents and counts, wherever the archive lies."""
-    text = json.dumps([archive.identity["directory_sha256"], counts])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Return the split's id: 16 hexadecimal digits, from the archive's contents, the counts and the rule.
 
-
-def assign(
-    where: str, numbers: Mapping[str, Sequence[int]], counts: Counts, broken: Iterable[Image] = ()
-) -> dict[Image, str]:
-    """Image → split, as in the seed recipe: per class the first numbers train, the next validate, the next test.
-    A class's images come in the order of their places.
-
-    The place of a number that is absent or broken is taken by the lowest number that no place belongs
-    to, so that one broken image moves no other. Raises BadData, naming `where`, when a class has too few.
+    The archive's address does not matter.
     """
-    total = sum(counts)
-    split_of_place = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
-    left_out = set(broken)
-    assigned: dict[Image, str] = {}
-    short: list[str] = []
-    for label in numbers:
-        usable = [number for number in numbers[label] if (label, number) not in left_out]
-        if len(usable) < total:
-            lost = len(numbers[label]) - len(usable)
-            short.append(
-                f"{total} {label}s are wanted, {len(usable)} are usable" + (f" ({lost} broken)" if lost else "")
-            )
-            continue
-        own = set(usable[:total]) & set(range(total))
-        spare = iter([number for number in usable if number >= total])
-        for place, split in enumerate(split_of_place):
-            assigned[label, place if place in own else next(spare)] = split
-    if short:
-        raise BadData(
-            f"{where}: too few images: {'; '.join(short)};"
-            " lower --train-per-class, --validation-per-class or --test-per-class"
-        )
-    return assigned
-
-
-def shards(paths: Iterable[str], workers: int) -> dict[str, int]:
-    """Path → the worker that fetches, decodes and shows the image; of each split all have equally many, give or take
-    one.
-
-    It depends on nothing but the images' order, so that a worker's images stay its own from epoch to epoch and from
-    one start to the next.
-    """
-    seen = dict.fromkeys(SPLITS, 0)
-    owners = {}
-    for path in paths:
-        split = path.partition("/")[0]
-        owners[path] = seen[split] % workers
-        seen[split] += 1
-    return owners
-
-
-def path_of(image: Image, split: str) -> str:
-    return f"{split}/{image[0]}s/{image[0]}.{image[1]}.jpg"
+    # The ids of rule 1 are those of the time when rules had no version, so that the splits of that time stay valid.
+    parts = [archive.identity["directory_sha256"], counts, *([] if RULE == 1 else [RULE])]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def build(
     archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption, group: WorkerGroup = SINGLE
 ) -> Split:
-    """The split in `directory`: reused if it is complete and verified, else built from what is there and the archive.
-    Of several workers each has the files of its shard.
+    """Return the split in `directory`: reused if complete and intact, else built from its sound files and the archive.
 
-    Raises BadData when too few images are usable, VolumeError, Interrupted, and what the store raises.
+    Each worker of a group has the files of its shard only. Raises BadData if too few images are usable, ConfigError
+    if a newer version wrote split.json, VolumeError, Interrupted, and what the store raises.
     """
     with volume.lock(directory):
-        return load(directory, counts, log, group) or _build(archive, counts, directory, log, interruption, group)
+        return (
+            load(directory, counts, log, group)
+            or _Builder(archive, counts, directory, log, interruption, group).build()
+        )
 
 
 def load(directory: Path, counts: Counts, log: Log, group: WorkerGroup = SINGLE) -> Split | None:
-    """The split in `directory` if it is complete and each file's SHA-256 is right, for every worker; else None."""
-    found = _load(directory, counts, log, group)
-    return found if all(group.gathered(found is not None)) else None
+    """Return the split in `directory` if every worker finds it complete and each SHA-256 right, else None.
+
+    Raises ConfigError if a newer version wrote split.json, and VolumeError.
+    """
+    split = _load(directory, counts, log, group)
+    return split if all(group.gather_json(split is not None, bool)) else None
 
 
 def _load(directory: Path, counts: Counts, log: Log, group: WorkerGroup) -> Split | None:
     began = time.monotonic()
-    try:
-        document = json.loads(volume.read(directory / MARKER) or b"")
-        images = [Record(**record) for record in document["images"]]
-        if document["counts"] != counts._asdict():
-            return None
-        owners = shards((record.path for record in images), group.size)
-        split = Split(directory, counts, document["archive"], images, document["quarantined"], owners)
-    except (ValueError, KeyError, TypeError):
+    split = _recorded(directory, counts, group.size)
+    if split is None:
         return None
-    damaged = sorted(set(_files(directory)) - {record.path for record in images})
+    own = [record for record in split.images if split.owners[record.path] == group.worker]
+    damaged = sorted(set(_files(directory)) - split.owners.keys())
     with ThreadPoolExecutor(cores.usable()) as pool:
-        own = [record for record in images if owners[record.path] == group.worker]
-        whole = pool.map(lambda record: _is_whole(directory / record.path, record), own)
-        damaged += [record.path for record, is_whole in zip(own, whole, strict=True) if not is_whole]
+        intact = pool.map(lambda record: _is_intact(directory / record.path, record), own)
+        damaged += [record.path for record, is_intact in zip(own, intact, strict=True) if not is_intact]
     if damaged:
         log.emit(SplitDamaged(directory=str(directory), count=len(damaged), first=damaged[0]))
         return None
@@ -176,7 +119,21 @@ def _load(directory: Path, counts: Counts, log: Log, group: WorkerGroup) -> Spli
     return split
 
 
-def _is_whole(path: Path, record: Record) -> bool:
+def _recorded(directory: Path, counts: Counts, workers: int) -> Split | None:
+    """Return the split that split.json records, or None unless it is there, readable, and of these counts and RULE."""
+    path = directory / MARKER
+    try:
+        recorded = document.load(volume.read(path) or b"", FORMAT, str(path))
+        images = [Record(**record) for record in recorded["images"]]
+        if recorded["counts"] != counts._asdict() or recorded.get("rule", 1) != RULE:
+            return None
+        owners = shards((record.path for record in images), workers)
+        return Split(directory, counts, recorded["archive"], images, recorded["quarantined"], owners)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_intact(path: Path, record: Record) -> bool:
     try:
         return path.stat().st_size == record.size and volume.sha256(path) == record.sha256
     except OSError:
@@ -184,7 +141,7 @@ def _is_whole(path: Path, record: Record) -> bool:
 
 
 def _files(directory: Path) -> Iterator[str]:
-    """Everything in the split's own directories, relative to it: images, and what does not belong there."""
+    """Yield every file in the three splits' directories, images and others, as a path relative to `directory`."""
     for split in SPLITS:
         for folder, _, names in os.walk(directory / split):
             within = Path(folder).relative_to(directory).as_posix()
@@ -192,82 +149,121 @@ def _files(directory: Path) -> Iterator[str]:
                 yield f"{within}/{name}"
 
 
-def _build(
-    archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption, group: WorkerGroup
-) -> Split:
-    began = time.monotonic()
-    numbers = {label: archive.numbers(label) for label in CLASSES}
-    broken: dict[Image, str] = {}
-    done: dict[str, Record] = {}
-    fetched = moved = 0
-    while True:
-        known_broken = len(broken)
-        paths = {image: path_of(image, split) for image, split in assign(archive.uri, numbers, counts, broken).items()}
-        owners = shards(paths.values(), group.size)
-        mine = {path: image for image, path in paths.items() if owners[path] == group.worker}
-        # By path: a spare may have got another place, when one before it was found broken.
-        done = {path: record for path, record in done.items() if path in mine}
-        members = {image: archive.images[image] for path, image in mine.items() if path not in done}
-        total = len(members) + len(done)
+class _Builder:
+    """One build of a split, and what this worker knows so far: its files, and the broken images."""
 
-        def check_and_write(member: Member, data: bytes, paths: Mapping[Image, str] = paths) -> str | NotAnImage:
-            return _check_and_write(data, directory / paths[member.label, member.number])
+    def __init__(
+        self, archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption,
+        group: WorkerGroup,
+    ):  # fmt: skip
+        self._archive, self._counts, self._directory = archive, counts, directory
+        self._log, self._interruption, self._group = log, interruption, group
+        self._began = time.monotonic()
+        self._broken: dict[Image, str] = {}
+        """Image → reason."""
+        self._records: dict[str, Record] = {}
+        """By path: an image may move to another place when one before it proves broken."""
+        self._fetched = self._moved = 0
+        """Images and bytes."""
 
-        for image, digest in _kept(members, paths, directory, interruption):
-            member = members.pop(image)
-            done[paths[image]] = Record(paths[image], member.name, member.size, digest)
-        for member, result in fetch(archive.zip, members.values(), check_and_write, interruption):
-            fetched += 1
-            moved += member.packed
+    def build(self) -> Split:
+        assignment = self._complete()
+        records = self._all_records()
+        self._remove_others(assignment)
+        split = Split(
+            self._directory,
+            self._counts,
+            self._archive.identity,
+            [records[path] for path in assignment.owners],
+            _excluded(self._archive, assignment, self._broken),
+            assignment.owners,
+        )
+        _write_marker(split, self._archive.passed_over)
+        self._report()
+        return split
+
+    def _complete(self) -> Assignment:
+        """Fetch until every worker has a sound file for each place of its own; return the assignment they agree on."""
+        numbers = {label: self._archive.numbers(label) for label in CLASSES}
+        while True:
+            assignment = Assignment.of(self._archive.uri, numbers, self._counts, self._broken, self._group.size)
+            broken = len(self._broken)
+            self._fetch(assignment)
+            # Each broken image changes the assignment. The others are asked only once this worker is complete.
+            if len(self._broken) == broken and self._agreed():
+                return assignment
+
+    def _agreed(self) -> bool:
+        """Whether all workers know the same broken images; if not, this one knows all of theirs afterwards."""
+        ours = sorted((label, number, reason) for (label, number), reason in self._broken.items())
+        reports = self._group.gather_json(ours, list[tuple[str, int, str]])
+        self._broken = {(label, number): reason for report in reports for label, number, reason in report}
+        return all(report == reports[0] for report in reports)
+
+    def _fetch(self, assignment: Assignment) -> None:
+        """Make this worker's files, from those on the volume and from the archive; record which images are broken."""
+        own = assignment.images_of(self._group.worker)
+        self._records = {path: record for path, record in self._records.items() if path in own}
+        missing = {image: self._archive.images[image] for path, image in own.items() if path not in self._records}
+        for image, digest in _kept(missing, assignment.paths, self._directory, self._interruption):
+            self._record(assignment.paths[image], missing.pop(image), digest)
+
+        def check_and_write(member: Member, data: bytes) -> str | NotAnImage:
+            return _check_and_write(data, self._directory / assignment.paths[member.label, member.number])
+
+        for member, result in fetch(self._archive.zip, missing.values(), check_and_write, self._interruption):
+            self._fetched += 1
+            self._moved += member.packed
             image = member.label, member.number
             if isinstance(result, str):
-                done[paths[image]] = Record(paths[image], member.name, member.size, result)
+                self._record(assignment.paths[image], member, result)
             else:
-                broken[image] = str(result)
-                if len(broken) <= MAX_QUARANTINE_LINES:
-                    log.emit(ImageExcluded(member=member.name, reason=str(result)))
-            log.emit(Fetching(done=len(done), total=total))
-        if len(broken) > known_broken:
-            continue
-        # What one worker found broken may be another's to replace.
-        known = group.gathered(sorted([*image, reason] for image, reason in broken.items()))
-        if all(theirs == known[0] for theirs in known):
-            break
-        broken = {(label, number): reason for theirs in known for label, number, reason in theirs}
-    if group.size > 1:
-        done = {path: Record(*record) for theirs in group.gathered(done) for path, record in theirs.items()}
-    images = [done[path] for path in owners]
-    for path in _files(directory):
-        if path not in owners:
-            with volume.failures(directory / path):
-                (directory / path).unlink()
-    split = Split(directory, counts, archive.identity, images, _quarantined(archive, paths, broken), owners)
-    with volume.new_file(directory / MARKER) as file:
-        # Piece by piece: in one, 25,000 images' would take 30 MB.
-        for piece in json.JSONEncoder(indent=1).iterencode(_document(archive, split)):
-            file.write(piece.encode())
-    sizes = {name: len(CLASSES) * count for name, count in counts._asdict().items()}
-    log.emit(
-        SplitBuilt(
-            directory=str(directory),
-            **sizes,
-            fetched=fetched,
-            moved=moved,
-            quarantined=len(broken),
-            seconds=time.monotonic() - began,
+                self._exclude(image, member, str(result))
+            self._log.emit(Fetching(done=len(self._records), total=len(own)))
+
+    def _record(self, path: str, member: Member, digest: str) -> None:
+        self._records[path] = Record(path, member.name, member.size, digest)
+
+    def _exclude(self, image: Image, member: Member, reason: str) -> None:
+        self._broken[image] = reason
+        if len(self._broken) <= MAX_EXCLUDED_LINES:
+            self._log.emit(ImageExcluded(member=member.name, reason=reason))
+
+    def _all_records(self) -> dict[str, Record]:
+        """Return the records of all workers."""
+        if self._group.size == 1:
+            return self._records
+        shares = self._group.gather_json(self._records, dict[str, Record])
+        return {path: record for records in shares for path, record in records.items()}
+
+    def _remove_others(self, assignment: Assignment) -> None:
+        """Remove the files that belong to no place."""
+        for path in _files(self._directory):
+            if path not in assignment.owners:
+                with volume.failures(self._directory / path):
+                    (self._directory / path).unlink()
+
+    def _report(self) -> None:
+        self._log.emit(
+            SplitBuilt(
+                directory=str(self._directory),
+                **{name: len(CLASSES) * count for name, count in self._counts._asdict().items()},
+                fetched=self._fetched,
+                moved=self._moved,
+                quarantined=len(self._broken),
+                seconds=time.monotonic() - self._began,
+            )
         )
-    )
-    return split
 
 
 def _check_and_write(data: bytes, path: Path) -> str | NotAnImage:
-    """Writes a file that decodes, and returns its SHA-256."""
+    """Write the file if it decodes, and return its SHA-256; else return why it does not."""
     try:
         decode(data)
     except NotAnImage as reason:
-        # A new one: that which was raised holds on to its frames, and with them to the data.
+        # A new exception: the one that was raised keeps its frames, and with them the data.
         return NotAnImage(str(reason))
-    # Not synced: split.json holds its digest, and is checked before the file is trusted.
+    # Not synced: split.json holds the digest, which is checked before the file is trusted.
     volume.write(path, data, durable=False)
     return hashlib.sha256(data).hexdigest()
 
@@ -275,9 +271,9 @@ def _check_and_write(data: bytes, path: Path) -> str | NotAnImage:
 def _kept(
     members: Mapping[Image, Member], paths: Mapping[Image, str], directory: Path, interruption: Interruption
 ) -> Iterator[tuple[Image, str]]:
-    """The images that an earlier, unfinished build left whole, each with its SHA-256."""
-    there = set(_files(directory))
-    for image, member in [(image, member) for image, member in members.items() if paths[image] in there]:
+    """Yield the images that an earlier, incomplete build left intact, each with its SHA-256."""
+    present = set(_files(directory))
+    for image, member in [(image, member) for image, member in members.items() if paths[image] in present]:
         try:
             data = volume.contents(directory / paths[image])
         except OSError:
@@ -288,24 +284,33 @@ def _kept(
             yield image, hashlib.sha256(data).hexdigest()
 
 
-def _quarantined(archive: Archive, chosen: Iterable[Image], broken: Mapping[Image, str]) -> list[dict[str, str]]:
-    """What was left out, why, and which image has its place, if it had one; `chosen` is in the order of the places."""
-    holders = {label: [number for of, number in chosen if of == label] for label in CLASSES}
-    entries = []
-    for (label, number), reason in sorted(broken.items()):
-        entry = {"member": archive.images[label, number].name, "reason": reason}
+def _excluded(archive: Archive, assignment: Assignment, broken: Mapping[Image, str]) -> list[dict[str, str]]:
+    """Return `Split.excluded`."""
+    holders = {label: [image for image in assignment.paths if image[0] == label] for label in CLASSES}
+    excluded = []
+    for image, reason in sorted(broken.items()):
+        label, number = image
+        entry = {"member": archive.images[image].name, "reason": reason}
         if number < len(holders[label]):
-            entry["replaced_by"] = archive.images[label, holders[label][number]].name
-        entries.append(entry)
-    return entries
+            entry["replaced_by"] = archive.images[holders[label][number]].name
+        excluded.append(entry)
+    return excluded
 
 
-def _document(archive: Archive, split: Split) -> dict[str, Any]:
+def _write_marker(split: Split, passed_over: list[str]) -> None:
+    with volume.new_file(split.directory / MARKER) as file:
+        # In pieces: the text of 25,000 images would take 30 MB at once.
+        for piece in json.JSONEncoder(indent=1).iterencode(_document(split, passed_over)):
+            file.write(piece.encode())
+
+
+def _document(split: Split, passed_over: list[str]) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        document.FORMAT: FORMAT,
+        "rule": RULE,
         "archive": split.archive,
         "counts": split.counts._asdict(),
         "images": [record._asdict() for record in split.images],
-        "quarantined": split.quarantined,
-        "passed_over": {"count": len(archive.passed_over), "examples": archive.passed_over[:10]},
+        "quarantined": split.excluded,
+        "passed_over": {"count": len(passed_over), "examples": passed_over[:10]},
     }

@@ -1,17 +1,16 @@
 """The whole job, top to bottom: archive → split → model → bucket."""
 
 import contextlib
-import functools
 import importlib
 import json
 import platform
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, assert_never
 
 from catsdogs import __version__
 from catsdogs.config import extras
@@ -21,17 +20,19 @@ from catsdogs.data.archive import open_archive, unpack
 from catsdogs.data.labels import CLASSES
 from catsdogs.data.loader import DataLoader
 from catsdogs.data.split import Split
+from catsdogs.pipeline import records
+from catsdogs.pipeline.session import Session, Skipped, open_session
 from catsdogs.results import names, publish
 from catsdogs.results.artifacts import Finished, metrics_of, write_artifacts
 from catsdogs.results.completion import complete_artifacts, mark_complete
-from catsdogs.results.documents import RunDocument, SplitMetrics, TestMetrics
+from catsdogs.results.documents import RunDocument, SplitMetrics
 from catsdogs.results.job_log import before_training
-from catsdogs.results.log_upload import LogUpload, snapshot
-from catsdogs.results.metrics import combined
+from catsdogs.results.log_upload import snapshot
+from catsdogs.results.metrics import Shard, combined
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import Tracker
-from catsdogs.runtime import memory
-from catsdogs.runtime.errors import ConfigError, VolumeError
+from catsdogs.runtime import gpu, memory
+from catsdogs.runtime.errors import ConfigError
 from catsdogs.runtime.events import (
     AlreadyPublished,
     AlreadyTrained,
@@ -40,158 +41,98 @@ from catsdogs.runtime.events import (
     Evaluated,
     ModelBuilt,
     PassedOver,
-    Started,
-    StorageWaiting,
 )
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import document, volume
-from catsdogs.storage.store import StorageOptions, Store, open_store
+from catsdogs.storage import volume
+from catsdogs.storage.store import open_store
 from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
-from catsdogs.training.predictions import figures_of
-from catsdogs.workers.group import SINGLE, WorkerGroup
-from catsdogs.workers.rendezvous import Peers, join
+from catsdogs.training.predictions import prediction_metrics
+
+if TYPE_CHECKING:
+    from catsdogs.training.devices import Devices
+    from catsdogs.training.step import Learner
 
 MIRROR_TIMEOUT = 10.0
-"""Seconds for which a storage that does not take a checkpoint is waited for."""
+"""Seconds of retries for a copy of a checkpoint: the next one replaces it, and a finished training needs none."""
 VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
 
 def run(settings: Settings, log: Log, interruption: Interruption) -> None:
-    """Does what of the run is not done yet. A published run costs one look at the store."""
-    # Where worker 0 has trained already, nothing but its own part is left to do, and it waits for no other.
-    together = not (settings.workers > 1 and settings.worker_index == 0 and _complete(settings))
-    with _opened(settings, log, interruption, together) as run:
-        if run is not None:
-            memory.require(memory.TENSORFLOW, "a training")
-            run.publish(run.train(run.prepare()) if together else run.trained())
+    """Do what of the run is not done yet. A published run costs one look at the store."""
+    if settings.require_gpu:
+        gpu.require()
 
+    def publish_only(run: "Run") -> None:
+        memory.require(memory.TENSORFLOW, "a training")
+        run.publish(run.trained())
 
-def _complete(settings: Settings) -> dict[str, Path] | None:
-    """The trained run's artifacts on the volume. One that was trained without a format of --export is not complete: it
-    goes on from its last checkpoint, which has nothing left to train."""
-    artifacts = complete_artifacts(settings.artifacts)
-    return None if artifacts is None or extras.missing_formats(artifacts, settings.export) else artifacts
+    def everything(run: "Run") -> None:
+        memory.require(memory.TENSORFLOW, "a training")
+        run.publish(run.train(run.prepare()))
+
+    # Where worker 0 has trained already, only its own part is left, and it waits for no other.
+    alone = settings.workers > 1 and settings.worker_index == 0 and _complete(settings) is not None
+    _do(publish_only if alone else everything, settings, log, interruption, alone=alone)
 
 
 def prepare(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The first part of `run`: from the archive to a complete split on the volume."""
-    with _opened(settings, log, interruption) as run:
-        if run is not None:
-            run.prepare()
+    _do(lambda run: run.prepare(), settings, log, interruption)
 
 
 def train(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The second part: from the split to the artifacts on the volume. Raises ConfigError if there is no split."""
-    with _opened(settings, log, interruption) as run:
-        if run is not None:
-            run.train(run.prepared())
+    if settings.require_gpu:
+        gpu.require()
+    _do(lambda run: run.train(run.prepared()), settings, log, interruption)
 
 
 def publish_trained(settings: Settings, log: Log, interruption: Interruption) -> None:
     """The last part: from the artifacts to the store. Raises ConfigError if there are none."""
-    with _opened(settings, log, interruption, together=False) as run:
-        if run is not None:
-            run.publish(run.trained())
+    _do(lambda run: run.publish(run.trained()), settings, log, interruption, alone=True)
 
 
-@contextlib.contextmanager
-def _opened(settings: Settings, log: Log, interruption: Interruption, together: bool = True) -> Iterator["Run | None"]:
-    """The run, its directory on the volume held for this process alone, its log kept; None if it is published.
+def _do(
+    parts: "Callable[[Run], object]", settings: Settings, log: Log, interruption: Interruption, alone: bool = False
+) -> None:
+    """Do parts of the run, unless there is nothing to do. Those that worker 0 does `alone` need no other worker."""
+    with open_session(settings, log, interruption, alone=alone) as session:
+        match session:
+            case Session():
+                parts(Run(session))
+            case Skipped.PUBLISHED:
+                log.emit(AlreadyPublished(run_id=settings.run_id, uri=settings.result))
+            case Skipped.NOT_NEEDED:
+                pass
+            case _:
+                assert_never(session)
 
-    Of several workers all are there, and end together. What need not be done `together` is worker 0's alone, and the
-    others get None. Raises ConfigError if there is another run under its run id, on the volume or in the store.
+
+def _complete(settings: Settings) -> dict[str, Path] | None:
+    """Return the trained run's artifacts on the volume; None if they are not complete.
+
+    Without a format of --export they are not: the run resumes from its last checkpoint, and trains no further.
     """
-    storage_options = _access(settings, log)
-    output = open_store(settings.result, storage_options)
-    published = functools.partial(publish.is_published, output, settings.model_settings(), settings.export)
-    if published():
-        log.emit(AlreadyPublished(run_id=settings.run_id, uri=settings.result))
-        yield None
-        return
-    if settings.worker_index and not together:
-        yield None
-        return
-    directory = settings.run_directory
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(volume.lock(directory))
-        _record(directory / "settings.json", settings.model_settings())
-        # Also what is said needs room: any line may be the one that finds the volume full.
-        stack.enter_context(volume.failures(directory / names.LOG, only_known=True))
-        with volume.failures(directory):
-            file = stack.enter_context((directory / names.LOG).open("a"))
-        upload = None
-        if settings.worker_index == 0:
-            upload = stack.enter_context(contextlib.closing(LogUpload(output, directory / names.LOG)))
-        stack.enter_context(log.recorded_in(file))
-        log.emit(
-            Started(
-                version=__version__,
-                run_id=settings.run_id,
-                recipe=settings.recipe_name,
-                epochs=settings.epochs,
-                seed=settings.seed,
-            )
-        )
-        group = join(peers_of(settings), log, interruption, published) if together else SINGLE
-        if group is None:
-            log.emit(AlreadyPublished(run_id=settings.run_id, uri=settings.result))
-            yield None
-            return
-        with group:
-            yield Run(settings, storage_options, output, upload, log, interruption, group, Tracker(settings, log))
-            group.finish()
+    artifacts = complete_artifacts(settings.artifacts)
+    return None if artifacts is None or extras.missing_formats(artifacts, settings.export) else artifacts
 
 
-def peers_of(settings: Settings) -> Peers:
-    agreed = {"version": __version__, "run_id": settings.run_id, **settings.model_settings()}
-    return Peers(
-        settings.worker_index, settings.addresses, settings.worker_timeout, settings.heartbeat_timeout, agreed
-    )  # fmt: skip
-
-
-def _access(settings: Settings, log: Log) -> StorageOptions:
-    """How the run reaches its storage: what is waited for is said."""
-
-    def waiting(reason: str, left: float) -> None:
-        log.emit(StorageWaiting(reason=reason, left=left))
-
-    return StorageOptions(settings.addressing_style, settings.storage_timeout, waiting)
-
-
-def _record(path: Path, facts: Mapping[str, Any]) -> None:
-    """Writes down what the run began with. Raises ConfigError if it began with something else."""
-    found = volume.read(path)
-    if found is None:
-        volume.write(path, document.dump(facts))
-        return
-    try:
-        recorded = dict(json.loads(found))
-    except (ValueError, TypeError):
-        raise VolumeError(f"{path}: damaged; remove {path.parent}, and the run starts anew") from None
-    for name, value in facts.items():
-        if recorded.get(name) != value:
-            raise ConfigError(
-                f"{path.parent}: its run began with {name} {recorded.get(name)!r} instead of {value!r};"
-                " choose another --run-id, or remove that folder"
-            )
-
-
-@dataclass(frozen=True)
 class Run:
     """One run at work: each part takes what the one before it made."""
 
-    settings: Settings
-    storage_options: StorageOptions
-    output: Store
-    log_upload: LogUpload | None
-    """Worker 0's."""
-    log: Log
-    interruption: Interruption
-    group: WorkerGroup
-    tracker: Tracker
+    def __init__(self, session: Session):
+        self.settings, self.log, self.interruption = session.settings, session.log, session.interruption
+        self.storage_options, self.output, self.log_upload = session.storage_options, session.output, session.log_upload
+        self.group = session.group
+        self.tracker = Tracker(session.settings, session.log)
 
     def prepare(self) -> Split:
+        """Return the split, built from the archive if the volume has none that is complete.
+
+        From then on the settings bind the run. Raises BadData, ConfigError if another split was prepared for it,
+        VolumeError, Interrupted, and what the store raises.
+        """
         settings, log = self.settings, self.log
         archive = open_archive(settings.archive, self.storage_options)
         archive = unpack(archive, settings.volume / "archive", log, self.interruption)
@@ -202,63 +143,49 @@ class Run:
             log.emit(PassedOver(count=len(archive.passed_over), examples=examples))
         split_id = split.split_id(archive, settings.counts)
         self.group.agree("archive contents", split_id)
-        _record(settings.run_directory / "prepared.json", {"archive contents": split_id})
+        records.check_split(settings.run_directory, split_id)
         directory = self._split_directory(split_id)
-        return split.build(archive, settings.counts, directory, log, self.interruption, self.group)
+        prepared = split.build(archive, settings.counts, directory, log, self.interruption, self.group)
+        records.record(settings.run_directory, settings.model_settings(), split_id)
+        return prepared
 
     def prepared(self) -> Split:
-        """What `prepare` left on the volume. Raises ConfigError if there is no complete split."""
+        """Return the split that `prepare` left on the volume. Raises ConfigError if there is none that is complete."""
         directory = self.settings.run_directory
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            split_id = json.loads(volume.read(directory / "prepared.json") or b"")["archive contents"]
-            found = split.load(self._split_directory(split_id), self.settings.counts, self.log, self.group)
-            if found is not None:
-                return found
-        raise ConfigError(f"{directory}: no complete split; run `catsdogs prepare` first, with the same options")
+        split_id = records.prepared_split(directory)
+        prepared = None
+        if split_id is not None:
+            prepared = split.load(self._split_directory(split_id), self.settings.counts, self.log, self.group)
+        if prepared is None:
+            raise ConfigError(f"{directory}: no complete split; run `catsdogs prepare` first, with the same options")
+        return prepared
 
     def _split_directory(self, split_id: str) -> Path:
         return self.settings.volume / "splits" / split_id
 
     def train(self, prepared: Split) -> dict[str, Path]:
-        """Returns the artifacts, name → file on the volume; of several workers, worker 0's."""
+        """Return the artifacts, name → file on the volume; none in workers other than 0.
+
+        Raises ConfigError if the run id belongs to another run in the store or if memory does not suffice, VolumeError,
+        Unavailable, Interrupted, and what the store raises.
+        """
         artifacts = _complete(self.settings)
-        if self.group.gathered(artifacts is not None)[0]:
+        if self.group.gather_json(artifacts is not None, bool)[0]:
             self.log.emit(AlreadyTrained(run_id=self.settings.run_id))
             return artifacts or {}
-        # Imported only now: whoever prepares, plans or asks for help never waits for TensorFlow.
-        from catsdogs.training import devices
-
-        self.interruption.check()
-        memory.require(memory.TENSORFLOW, "a training")
-        found = devices.start(
-            self.settings.require_gpu, self.group.worker, self.settings.addresses,
-            self.settings.precision, self.settings.xla,
-        )  # fmt: skip
-        from catsdogs.training.step import Learner
-
-        self.interruption.check()
-        about = self._about(prepared, found)
+        devices = self._start_devices()
+        learner = self._build_learner(devices)
+        self._check_memory(learner, prepared)
+        about = self._about(prepared, devices)
         if self.group.worker == 0:
+            # Once nothing but training is left to fail: a claim binds the run id to these settings.
             publish.claim(self.output, about)
-        settings = self.settings
-        learner = Learner(
-            settings.recipe, settings.image_size, settings.learning_rate, settings.seed, found, settings.steps
-        )
-        self.log.emit(DeviceChosen(device=found.name, dtype=found.dtype, replicas=found.replicas))
-        self.log.emit(
-            ModelBuilt(
-                recipe=self.settings.recipe_name,
-                parameters=learner.model.count_params(),
-                image_size=self.settings.image_size,
-                batch_size=self.settings.batch_size,
-            )
-        )
-        with self.group.watched(settings.worker_timeout):
+        with self.group.watched(self.settings.worker_timeout):
             progress = self._fit(learner, prepared)
         return self._write_artifacts(learner, prepared, progress, about)
 
     def trained(self) -> dict[str, Path]:
-        """What `train` left on the volume. Raises ConfigError if there is nothing complete."""
+        """Return the artifacts that `train` left on the volume. Raises ConfigError if they are not complete."""
         artifacts = _complete(self.settings)
         if artifacts is None:
             lacks = complete_artifacts(self.settings.artifacts) is not None
@@ -270,9 +197,10 @@ class Run:
         return artifacts
 
     def publish(self, artifacts: Mapping[str, Path]) -> None:
+        """Publish the artifacts and the log, in worker 0. Raises what `publish.publish` raises, VolumeError."""
         if self.log_upload is None:
             return
-        self.group.let_go()
+        self.group.detach()
         self.tracker.finish(artifacts, self.interruption)
         # The log so far becomes an artifact, so nothing may write it there any more.
         self.log_upload.close()
@@ -282,48 +210,83 @@ class Run:
         publish.publish(self.output, files, self.settings.run_id, owner, self.log, self.interruption)
         for key, _ in list(self.output.list(names.CHECKPOINTS)):
             self.output.delete(key)
-        # The artifacts stay on the volume; the checkpoints, three times their size, have done their work.
+        # The artifacts stay on the volume; the checkpoints, three times their size, are of no more use.
         shutil.rmtree(self.settings.run_directory / "checkpoint", ignore_errors=True)
 
     def _owner(self) -> str:
-        """The same for every process that works on this volume's copy of the run, and for no other."""
+        """Return a name that is the same for every process that works on this volume's copy of the run, and for no
+        other."""
         path = self.settings.run_directory / "owner"
         with volume.failures(path):
             if not path.exists():
                 volume.write(path, secrets.token_hex(16).encode())
-            return path.read_text()
+            return path.read_text("ascii", "replace")
 
-    def _about(self, prepared: Split, found: Any) -> RunDocument:
+    def _start_devices(self) -> "Devices":
+        # Imported only now: no command waits for TensorFlow that does not train.
+        from catsdogs.training import devices
+
+        self.interruption.check()
+        memory.require(memory.TENSORFLOW, "a training")
+        settings = self.settings
+        devices.load()
+        # TensorFlow's workers wait for each other while no thread of Python runs, and thus without heartbeats: none may
+        # begin before all can.
+        self.group.gather(b"")
+        started = devices.start(
+            settings.require_gpu, self.group.worker, settings.addresses, settings.precision, settings.xla
+        )
+        self.interruption.check()
+        return started
+
+    def _build_learner(self, devices: "Devices") -> "Learner":
+        from catsdogs.training.step import Learner
+
+        settings = self.settings
+        learner = Learner(
+            settings.recipe, settings.image_size, settings.learning_rate, settings.seed, devices, settings.steps
+        )
+        self.log.emit(DeviceChosen(device=devices.name, dtype=devices.dtype, replicas=devices.replicas))
+        self.log.emit(
+            ModelBuilt(
+                recipe=settings.recipe_name,
+                parameters=learner.model.count_params(),
+                image_size=settings.image_size,
+                batch_size=settings.batch_size,
+            )
+        )
+        return learner
+
+    def _check_memory(self, learner: "Learner", prepared: Split) -> None:
+        """Raises ConfigError if a training step does not fit into memory."""
+        settings = self.settings
+        images = min(settings.batch_size, len(prepared.paths("train")))
+        what = f"{settings.recipe_name} with {images} images of {settings.image_size} pixels a batch"
+        memory.require(memory.used() + learner.step_bytes(images), what)
+
+    def _about(self, prepared: Split, devices: "Devices") -> RunDocument:
         """run.json: enough to repeat the run."""
         versions = {name: importlib.import_module(name).__version__ for name in VERSIONS_OF}
         return {
             "run_id": self.settings.run_id,
             "settings": self.settings.model_settings(),
             "versions": {"catsdogs-train": __version__, "python": platform.python_version(), **versions},
-            "device": {"name": found.name, "dtype": found.dtype, "replicas": found.replicas},
+            "device": {"name": devices.name, "dtype": devices.dtype, "replicas": devices.replicas},
             "archive": prepared.archive,
         }
 
-    def _fit(self, learner: Any, prepared: Split) -> Progress:
-        """Trains, and leaves the best epoch's weights in the learner."""
+    def _fit(self, learner: "Learner", prepared: Split) -> Progress:
+        """Train, and leave the best epoch's weights in the learner."""
         from catsdogs.training.loop import Training
 
         settings = self.settings
-        images = min(settings.batch_size, len(prepared.paths("train")))
-        what = f"{settings.recipe_name} with {images} images of {settings.image_size} pixels a batch"
-        memory.require(memory.used() + learner.step_bytes(images), what)
         most_bytes = int(memory.SHARE_FOR_IMAGES * memory.limit())
         training = self._generator(prepared, "train", most_bytes)
         validation = self._generator(prepared, "validation", most_bytes - training.pixels.bytes_in_memory)
         with contextlib.ExitStack() as stack:
             mirror = None
             if settings.checkpoint_to == "bucket" and self.group.worker == 0:
-                # Little patience: the next checkpoint is a better one, and a finished training need not wait for any.
-                storage_options = replace(
-                    self.storage_options, timeout=min(self.storage_options.timeout, MIRROR_TIMEOUT)
-                )
-                store = open_store(f"{settings.result}/{names.CHECKPOINTS}", storage_options)
-                mirror = stack.enter_context(contextlib.closing(Mirror(store)))
+                mirror = stack.enter_context(contextlib.closing(self._mirror()))
             return Training(
                 learner,
                 settings.recipe,
@@ -337,6 +300,10 @@ class Run:
                 self.group,
                 [EventFiles(settings.artifacts).write, self.tracker.write] if self.group.worker == 0 else [],
             ).run()
+
+    def _mirror(self) -> Mirror:
+        storage_options = replace(self.storage_options, timeout=min(self.storage_options.timeout, MIRROR_TIMEOUT))
+        return Mirror(open_store(f"{self.settings.result}/{names.CHECKPOINTS}", storage_options))
 
     def _generator(self, prepared: Split, name: str, most_bytes: int) -> DataLoader:
         paths = prepared.paths(name)
@@ -355,7 +322,7 @@ class Run:
         )
 
     def _write_artifacts(
-        self, learner: Any, prepared: Split, progress: Progress, about: RunDocument
+        self, learner: "Learner", prepared: Split, progress: Progress, about: RunDocument
     ) -> dict[str, Path]:
         from catsdogs.pipeline import gather
         from catsdogs.training import evaluation
@@ -367,7 +334,7 @@ class Run:
         train_metrics = self._evaluate_train(learner, prepared)
         if self.group.worker:
             return {}
-        test_metrics = cast(TestMetrics, figures_of(predictions))
+        test_metrics = prediction_metrics(predictions)
         self.log.emit(
             Evaluated(
                 accuracy=test_metrics["accuracy"],
@@ -397,12 +364,11 @@ class Run:
         exported = [extras.FORMATS[name] for name in self.settings.export]
         return mark_complete(directory, [*names.TRAINED, *exported])
 
-    def _evaluate_train(self, learner: Any, prepared: Split) -> SplitMetrics:
+    def _evaluate_train(self, learner: "Learner", prepared: Split) -> SplitMetrics:
         """Return the model's metrics on all workers' training images, undistorted. Raises Interrupted, VolumeError."""
         from catsdogs.training import evaluation
 
         loader = self._generator(prepared, "train", int(memory.SHARE_FOR_IMAGES * memory.limit()))
         loader = replace(loader, shuffled=False, augmentation=None, mixup=0.0)
         predictions = evaluation.predict(learner.model, loader, prepared.directory, self.log, self.interruption)
-        shard = figures_of(predictions) if predictions else {"loss": 0.0, "images": 0, "correct": 0}
-        return combined(self.group.gathered([shard["loss"], shard["images"], shard["correct"]]))
+        return combined(self.group.gather_json(Shard.of(predictions), Shard))

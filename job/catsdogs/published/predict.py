@@ -23,7 +23,7 @@ from catsdogs.runtime.formatting import percent
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from catsdogs.storage.store import StorageOptions, open_store, read
-from catsdogs.training.predictions import verdict_of
+from catsdogs.training.predictions import predicted_label
 
 BATCH_SIZE = 32
 AHEAD = 3
@@ -88,7 +88,9 @@ def predict(
 
         loaded = evaluation.load(file, uri)
     probabilities_of = evaluation.probability_of(loaded)
-    for files, decoded in _batches(images, loaded.input_shape[1]):
+    image_size = loaded.input_shape[1]
+    assert image_size is not None, "evaluation.load checks it"
+    for files, decoded in _batches(images, image_size):
         interruption.check()
         readable = [pixels for pixels in decoded if not isinstance(pixels, str)]
         probabilities = iter(probabilities_of(as_input(np.stack(readable))) if readable else [])
@@ -97,7 +99,7 @@ def predict(
                 yield Unreadable(name, pixels)
             else:
                 dog = next(probabilities)
-                yield Prediction(name, verdict_of(dog), dog)
+                yield Prediction(name, predicted_label(dog), dog)
 
 
 def _missing(images: Sequence[str]) -> str | None:

@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from catsdogs.data import split
 from catsdogs.data.archive import Archive, open_archive, unpack
+from catsdogs.data.assignment import path_of
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.loader import DataLoader
@@ -31,10 +32,11 @@ from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import document, volume
 from catsdogs.storage.store import StorageOptions, Store, open_store
-from catsdogs.training.predictions import Prediction, figures_of
+from catsdogs.training.predictions import Prediction, prediction_metrics
 
-TRAIN_COUNTS = ("images", "correct", "accuracy")
-TEST_COUNTS = (*TRAIN_COUNTS, "confusion")
+Count = Literal["images", "correct", "accuracy", "confusion"]
+TRAIN_COUNTS: tuple[Count, ...] = ("images", "correct", "accuracy")
+TEST_COUNTS: tuple[Count, ...] = (*TRAIN_COUNTS, "confusion")
 """What a run claims of a split that must come out exactly."""
 LOSS_TOLERANCE = 1e-3
 """Relative and absolute, of the loss on the training images: it differs with the processor, as probabilities do."""
@@ -103,7 +105,7 @@ def verify_accuracy(
             _compare_train(run.uri(""), claim, claim.train, evaluate(train), device, log)
         if unused:
             images = _fetch_held_out(found, unused, workspace, interruption)
-            result = figures_of(evaluate(images))
+            result = prediction_metrics(evaluate(images))
             low, high = wilson_interval(result["correct"], result["images"])
             log.emit(HeldOutEvaluated(**result, low=low, high=high, broken=len(unused) - len(images)))
 
@@ -228,7 +230,7 @@ def _fetch(
         if hashlib.sha256(data).hexdigest() != digests[member.name]:
             raise BadData(f"{archive.uri}: its {member.name} is not the one of the run's {name} images")
         # Not the path that the run's file gives: it may lead anywhere.
-        path = workspace / split.path_of((member.label, member.number), name)
+        path = workspace / path_of((member.label, member.number), name)
         volume.write(path, data, durable=False)
         return path
 
@@ -264,7 +266,7 @@ def _fetch_held_out(
             decode(data)
         except NotAnImage:
             return None
-        path = workspace / split.path_of((member.label, member.number), HELD_OUT)
+        path = workspace / path_of((member.label, member.number), HELD_OUT)
         volume.write(path, data, durable=False)
         return path
 
@@ -277,14 +279,14 @@ def _fetch_held_out(
 
 def _compare_test(uri: str, claim: _Claim, predictions: Sequence[Prediction], device: str, log: Log) -> None:
     """Compare every prediction on the test images with the run's. Raises BadData if a count or a label differs."""
-    now = {prediction.image: (prediction.verdict, prediction.probability) for prediction in predictions}
+    now = {prediction.image: (prediction.predicted, prediction.probability) for prediction in predictions}
     if now.keys() != claim.predictions.keys():
         raise BadData(f"{uri}: {names.PREDICTIONS} is not about the test images of {names.SPLIT}; train it again")
     pairs = [(now[image], claim.predictions[image]) for image in now]
     # A model that diverged predicts NaN, in the run and now.
     difference = max((abs(a - b) for (_, a), (_, b) in pairs if not (math.isnan(a) and math.isnan(b))), default=0.0)
     others = sum(a != b for (a, _), (b, _) in pairs)
-    result = figures_of(predictions)
+    result = prediction_metrics(predictions)
     if others or any(result[name] != claim.test[name] for name in TEST_COUNTS):
         raise BadData(
             f"{uri}: evaluated again on {device}, {result['correct']} of {result['images']} test images are right;"
@@ -306,7 +308,7 @@ def _compare_train(
     uri: str, claim: _Claim, claimed: Mapping[str, Any], predictions: Sequence[Prediction], device: str, log: Log
 ) -> None:
     """Compare the metrics on the training images with the run's. Raises BadData if they differ."""
-    result = figures_of(predictions)
+    result = prediction_metrics(predictions)
     if any(result[name] != claimed[name] for name in TRAIN_COUNTS) or not _close(result["loss"], claimed["loss"]):
         raise BadData(
             f"{uri}: evaluated again on {device}, {result['correct']} of {result['images']} training images are right,"

@@ -2,10 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+from catsdogs.data.archive import Identity
 from catsdogs.storage import document
 from catsdogs.storage.store import Store
+from catsdogs.training.predictions import PredictionMetrics
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from catsdogs.training.export import Export
 
 RUN_FORMAT = 1
 """Format 0, without a number, is the same otherwise."""
@@ -30,8 +35,7 @@ class RunDocument(TypedDict):
     versions: dict[str, str]
     """Of this package, Python, and the packages that decide the result."""
     device: Device
-    archive: dict[str, Any]
-    """`Archive.identity`."""
+    archive: Identity
 
 
 class ValidationMetrics(TypedDict):
@@ -44,14 +48,6 @@ class ValidationMetrics(TypedDict):
 class SplitMetrics(ValidationMetrics):
     images: int
     correct: int
-
-
-Confusion = dict[str, dict[str, int]]
-"""Label → prediction → images."""
-
-
-class TestMetrics(SplitMetrics):
-    confusion: Confusion
 
 
 class Seconds(TypedDict):
@@ -69,12 +65,12 @@ class Metrics(TypedDict):
     epochs: int
     train: SplitMetrics
     validation: ValidationMetrics
-    test: TestMetrics
+    test: PredictionMetrics
     starts: int
     seconds: Seconds
     peak_memory_bytes: int
-    exports: NotRequired[dict[str, dict[str, Any]]]
-    """Format of --export → `artifact` and `largest_difference`."""
+    exports: NotRequired["dict[str, Export]"]
+    """By format of --export."""
 
 
 def dump_run(run: RunDocument) -> bytes:

@@ -10,7 +10,7 @@ from typing import TypedDict
 from catsdogs.config.history import HistoryRow
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.results import charts
-from catsdogs.results.documents import Confusion, Device, Metrics, RunDocument, Seconds, ValidationMetrics
+from catsdogs.results.documents import Device, Metrics, RunDocument, Seconds, ValidationMetrics
 from catsdogs.results.metrics import calibration, calibration_error, roc, wilson_interval
 from catsdogs.results.tables import HISTORY_COLUMNS, QUANTITIES
 from catsdogs.runtime.errors import VolumeError
@@ -85,14 +85,14 @@ def worst_mistakes(predictions: Iterable[Prediction]) -> list[Prediction]:
     wrong = [
         prediction
         for prediction in predictions
-        if prediction.verdict != prediction.truth and isfinite(prediction.probability)
+        if prediction.predicted != prediction.label and isfinite(prediction.probability)
     ]
     return sorted(wrong, key=lambda one: (-abs(one.probability - 0.5), one.image))[:MAX_MISTAKES]
 
 
 def _probabilities(predictions: Iterable[Prediction]) -> dict[str, str | None]:
     """Return the ROC curve and the calibration, as far as the probabilities are numbers."""
-    outcomes = [(one.truth == "dog", one.probability) for one in predictions if isfinite(one.probability)]
+    outcomes = [(one.label == "dog", one.probability) for one in predictions if isfinite(one.probability)]
     points, bins = roc(outcomes), calibration(outcomes)
     return {
         "roc": charts.roc(points) if points else None,
@@ -127,7 +127,7 @@ class _Cell(TypedDict):
     """Of the row."""
 
 
-def _confusion(confusion: Confusion) -> list[tuple[str, list[_Cell]]]:
+def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> list[tuple[str, list[_Cell]]]:
     """Return the rows of the confusion matrix, a label and its cells."""
     return [
         (
@@ -146,9 +146,9 @@ def _confusion(confusion: Confusion) -> list[tuple[str, list[_Cell]]]:
 
 
 def _mistake(prediction: Prediction, directory: Path) -> dict[str, str]:
-    confidence = prediction.probability if prediction.verdict == "dog" else 1 - prediction.probability
+    confidence = prediction.probability if prediction.predicted == "dog" else 1 - prediction.probability
     return {
-        "caption": f"{prediction.truth}, predicted {prediction.verdict}: {percent(confidence)}",
+        "caption": f"{prediction.label}, predicted {prediction.predicted}: {percent(confidence)}",
         "name": Path(prediction.image).name,
         "thumbnail": base64.b64encode(thumbnail(directory / prediction.image)).decode(),
     }

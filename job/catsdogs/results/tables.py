@@ -33,7 +33,7 @@ def history_csv(path: Path, history: Iterable[HistoryRow]) -> None:
 def predictions_csv(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write a line per image, in the order given; `probability` is that of a dog. Raises OSError."""
     rows = (
-        [prediction.image, prediction.truth, repr(float(prediction.probability)), prediction.verdict]
+        [prediction.image, prediction.label, repr(float(prediction.probability)), prediction.predicted]
         for prediction in predictions
     )
     _write_csv(path, ("image", "truth", "probability", "verdict"), rows)

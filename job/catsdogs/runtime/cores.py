@@ -1,18 +1,18 @@
-"""How many CPU cores the process may use."""
+"""The number of CPU cores that the process may use."""
 
 import os
 from pathlib import Path
 
 
 def usable() -> int:
-    """CPU cores that this process may use: the container's quota where there is one, at least 1."""
+    """Return the CPU cores that this process may use, within the container's quota; at least 1."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
     return max(1, min(available, int(quota))) if quota else available
 
 
 def _quota() -> float | None:
-    """Cores of the cgroup's CPU quota, v2 or v1; None without one."""
+    """Return the cores of the cgroup's CPU quota (v2 or v1); None if there is no quota."""
     try:
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)

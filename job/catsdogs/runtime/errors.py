@@ -1,7 +1,17 @@
 """The kinds of failure, each with its exit code.
 
-The codes are those of BSD's sysexits.h, so that a Job's podFailurePolicy can tell a failure that a
-retry may cure from one that it cannot. `EXIT_CODES` is the table; the README and the chart follow it.
+    JobError
+    ├── BadData           65
+    │   ├── NotFound
+    │   └── Changed
+    ├── Unavailable       69
+    ├── VolumeError       74
+    ├── Interrupted       75
+    ├── PermissionDenied  77
+    └── ConfigError       78
+
+The codes are those of BSD's sysexits.h, so that a Job's podFailurePolicy can tell failures worth a retry from others.
+`EXIT_CODES` is the table; the documentation, the chart and the kubectl plugin follow it.
 """
 
 import re
@@ -17,19 +27,19 @@ _CREDENTIALS = re.compile(
 
 
 def masked(text: str) -> str:
-    """The text without the credentials that an address may carry: a user's password, a presigned query."""
+    """Return the text without the credentials that addresses contain: passwords, presigned queries."""
     return _CREDENTIALS.sub("***", text)
 
 
 def printable(text: str) -> str:
-    """The text with what is not printable escaped: a name from outside cannot write a line of its own."""
+    """Return the text with unprintable characters escaped, so that a name from outside cannot forge a line."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class JobError(Exception):
     """A failure that is not a bug. Its text is one line: what failed, on what, and what to do about it.
 
-    Texts of libraries go into it, and these show addresses as they were given: credentials in them are masked.
+    Credentials are masked: the texts of libraries quote addresses in full.
     """
 
     exit_code: ClassVar[int]
@@ -37,7 +47,7 @@ class JobError(Exception):
     retryable: ClassVar[bool]
 
     def __init__(self, text: str):
-        # Names from archives are in it too.
+        # It may quote names from archives.
         super().__init__(printable(masked(text)))
 
 
@@ -48,11 +58,11 @@ class BadData(JobError):
 
 
 class NotFound(BadData):
-    """No such bucket, object or file. Callers for whom absence is an answer catch it."""
+    """No such bucket, object or file. Callers that expect it catch it."""
 
 
 class Changed(BadData):
-    """The object at `uri` is no longer the one that was begun with."""
+    """The object at `uri` has been replaced while it was read."""
 
     def __init__(self, uri: str):
         super().__init__(f"{uri}: changed while it was read; run again when it is complete")
@@ -60,13 +70,13 @@ class Changed(BadData):
 
 class Unavailable(JobError):
     exit_code = 69
-    kind = "unavailable: storage unreachable or failing, a GPU asked for and not there"
+    kind = "unavailable: storage unreachable or failing, GPU asked for and not there"
     retryable = True
 
 
 class VolumeError(JobError):
     exit_code = 74
-    kind = "the volume: full or not writable"
+    kind = "the volume: full, failing or not writable"
     retryable = True
 
 
@@ -97,4 +107,4 @@ EXIT_CODES: dict[int, tuple[str, bool | None]] = {
         for error in (BadData, Unavailable, VolumeError, Interrupted, PermissionDenied, ConfigError)
     },
 }
-"""Exit code → (what it means, whether a retry may help)."""
+"""Exit code → (meaning, whether it is retryable; None for success)."""

@@ -1,6 +1,6 @@
 """What the job reports: one class an event, rendered as a line of text or as JSON.
 
-The text is made from the event's fields, so that the two forms cannot drift apart.
+The text is made from the event's fields, so the two forms always agree.
 """
 
 import os
@@ -36,18 +36,22 @@ _FORMATTER = _EventFormatter()
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Event:
-    """Something that happened. A subclass gives its `name` in JSON, its text as a format string over its fields, and
+    """Something that happened. A subclass has its `name` in JSON, its text as a format string over its fields, and
     its fields."""
 
     name: ClassVar[str]
     template: ClassVar[str]
     progress: ClassVar[bool] = False
-    """May come many times a second, with `done` and `total`; a sink shows one every `interval`."""
+    """Emitted up to many times a second, with `done` and `total`; a sink shows one per `interval`."""
     shared: ClassVar[bool] = False
-    """Is the same for all workers of a run: worker 0 alone reports it."""
+    """The same for all workers of a run: only worker 0 reports it."""
+    warning: ClassVar[bool] = False
+    """Something is wrong that the job can cope with; yellow on a terminal."""
 
-    def __init_subclass__(cls, *, name: str, template: str, progress: bool = False, shared: bool = False) -> None:
-        cls.name, cls.template, cls.progress, cls.shared = name, template, progress, shared
+    def __init_subclass__(
+        cls, *, name: str, template: str, progress: bool = False, shared: bool = False, warning: bool = False
+    ) -> None:
+        cls.name, cls.template, cls.progress, cls.shared, cls.warning = name, template, progress, shared, warning
         dataclass(frozen=True, kw_only=True)(cls)
         EVENTS[name] = cls
 
@@ -56,7 +60,7 @@ class Event:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     def sentence(self) -> str:
-        """Return one line of text. Escapes what is not printable, such as a name in a zip may contain."""
+        """Return one line of text, unprintable characters escaped: names in a zip may contain them."""
         return printable(_FORMATTER.vformat(self.template, (), self.data()))
 
 
@@ -119,12 +123,12 @@ class Unpacking(Event, name="unpacking", template="unpacking {member}: {done!b} 
     total: int
 
 
-class UnpackingAgain(Event, name="unpacking-again", template="unpacking {member} again: {reason}"):
+class UnpackingAgain(Event, name="unpacking-again", template="unpacking {member} again: {reason}", warning=True):
     member: str
     reason: str
 
 
-class UnpackedDamaged(Event, name="unpacked-damaged", template="{path} is damaged and is unpacked again"):
+class UnpackedDamaged(Event, name="unpacked-damaged", template="{path} is damaged and is unpacked again", warning=True):
     path: str
 
 
@@ -148,6 +152,7 @@ class SplitDamaged(
     Event,
     name="split-damaged",
     template="split {directory}: {count:#file} missing or damaged, fetched again, first {first}",
+    warning=True,
 ):
     directory: str
     count: int
@@ -159,7 +164,7 @@ class Fetching(Event, name="fetching", template="fetching images: {done:,} of {t
     total: int
 
 
-class ImageExcluded(Event, name="quarantined", template="left out {member}: {reason}"):
+class ImageExcluded(Event, name="quarantined", template="left out {member}: {reason}", warning=True):
     member: str
     reason: str
 
@@ -212,7 +217,10 @@ class Resumed(
 
 
 class CheckpointDamaged(
-    Event, name="checkpoint-damaged", template="checkpoint {checkpoint} is damaged ({reason}) and is passed over"
+    Event,
+    name="checkpoint-damaged",
+    template="checkpoint {checkpoint} is damaged ({reason}) and is passed over",
+    warning=True,
 ):
     checkpoint: str
     reason: str
@@ -268,7 +276,7 @@ class EpochEnded(
     """Seconds since 1970."""
     learning_rate: float
     remaining: float
-    """Seconds of training left, estimated."""
+    """Estimated seconds until the training is done."""
 
     def sentence(self) -> str:
         left = f", {duration_text(self.remaining)} left" if self.epoch < self.epochs else ""
@@ -336,6 +344,7 @@ class Untracked(
     Event,
     name="untracked",
     template="MLflow at {uri} does not take the run ({reason}); the run goes on, and is logged once it does",
+    warning=True,
 ):
     uri: str
     reason: str
@@ -363,7 +372,7 @@ class Published(
     size: int
 
 
-class StorageWaiting(Event, name="waiting", template="waiting for storage, {left!t} at most: {reason}"):
+class StorageWaiting(Event, name="waiting", template="waiting for storage, {left!t} at most: {reason}", warning=True):
     reason: str
     left: float
 
@@ -376,7 +385,7 @@ class ArtifactVerified(Event, name="artifact", template="{name}: {size!b}, as th
         return {"name": self.artifact, "size": self.size}
 
 
-class ArtifactDiffers(Event, name="artifact-differs", template="differs: {reason}"):
+class ArtifactDiffers(Event, name="artifact-differs", template="differs: {reason}", warning=True):
     reason: str
 
 

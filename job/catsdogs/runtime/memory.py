@@ -1,7 +1,7 @@
-"""How much memory the process may use, and the refusal of too little of it.
+"""The memory that the process may use, and the check that it suffices.
 
-The kernel kills whoever asks for more than the container's limit, without a word. Tried again, the same run would
-be killed again; so what is certain not to fit is refused before it is begun.
+The kernel kills a process that exceeds the container's limit, without a message, and a retry would be killed, too. So a
+run that cannot fit is rejected before it starts.
 """
 
 import os
@@ -11,35 +11,35 @@ from pathlib import Path
 from catsdogs.runtime.errors import ConfigError
 
 TENSORFLOW = 256 << 20
-"""Bytes below which no training begins: TensorFlow 2.21 was seen to hold 224 MB once imported, without a GPU."""
+"""Bytes without which no training starts: TensorFlow 2.21 holds 224 MB once imported, without a GPU."""
 SHARE_FOR_IMAGES = 0.3
-"""How much of it decoded images may fill; TensorFlow and the model need the rest."""
+"""Share of the memory for decoded images; TensorFlow and the model need the rest."""
 
 
 def limit() -> int:
-    """Bytes of memory that this process may use: the container's limit (cgroup v2 or v1), or the machine's memory."""
-    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return the bytes that this process may use: the container's limit (cgroup v2 or v1), or the machine's memory."""
+    smallest = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            found = min(found, int((Path("/sys/fs/cgroup") / name).read_text()))
+            smallest = min(smallest, int((Path("/sys/fs/cgroup") / name).read_text()))
         except (OSError, ValueError):
             continue
-    return found
+    return smallest
 
 
 def used() -> int:
-    """Bytes that this process holds and that the kernel cannot read anew from a file; 0 where it does not tell."""
+    """Return the bytes of anonymous memory that this process holds; 0 if the system does not tell."""
     try:
-        found = re.search(r"^RssAnon:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        line = re.search(r"^RssAnon:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:
         return 0
-    return int(found[1]) * 1024 if found else 0
+    return int(line[1]) * 1024 if line else 0
 
 
 def require(least: int, what: str) -> None:
-    """Raises ConfigError if `what` needs `least` bytes and this process may not use that many."""
+    """Raise ConfigError if this process may not use `least` bytes, which `what` needs."""
     if limit() < least:
         raise ConfigError(
-            f"{what} needs at least {least >> 20} MiB of memory, and {limit() >> 20} MiB are what it may use:"
+            f"{what} needs at least {least >> 20} MiB of memory, and only {limit() >> 20} MiB are available:"
             " raise the container's limit (the chart's resources.limits.memory)"
         )

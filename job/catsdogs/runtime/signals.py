@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT: remembered when they come, acted upon at the next safe point.
+"""SIGTERM and SIGINT: remembered when they arrive, acted upon at the next safe point.
 
-Imports nothing slow, because it is installed before everything else: a pod can be told to stop
-while TensorFlow is still being imported.
+Imports nothing slow, because it is installed before everything else: a pod may be stopped while TensorFlow is still
+being imported.
 """
 
 import os
@@ -13,29 +13,30 @@ from typing import NoReturn
 from catsdogs.runtime.errors import Interrupted
 
 MAX_SECONDS = 9.0
-"""From the signal to the end, should no safe point come, as when the network stalls. What is on the volume
-by then is whole, as after a kill; Kubernetes' grace period is 30 seconds by default."""
+"""From the signal to the end of the process if no safe point is reached, as when the network stalls. What is on the
+volume by then is intact, as after a kill. Kubernetes' default grace period is 30 seconds."""
+ERASE_LINE = "\r\033[2K"
 
 
 class Interruption:
-    """Polled between batches, images and artifacts; `check` ends the job once a signal has come."""
+    """Polled between batches, images and artifacts; `check` ends the job once a signal has arrived."""
 
     signal_name: str | None = None
     advice = "progress is saved; the same command goes on from there"
-    """What whoever interrupted may rely on; commands that save none say so instead."""
+    """What the user can rely on. Commands that save no progress replace it."""
 
     def install(self) -> None:
-        """From here on the first signal is remembered, and the second ends the process at once."""
+        """From now on, remember the first signal; the second ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
     def check(self) -> None:
-        """Raises Interrupted if a signal has come."""
+        """Raise Interrupted if a signal has arrived."""
         if self.signal_name is not None:
             self.end()
 
     def end(self) -> NoReturn:
-        """Raises Interrupted: a signal has come, to this process or to another worker of its run."""
+        """Raise Interrupted: this process or another worker of its run has received a signal."""
         raise Interrupted(f"{self.signal_name or 'a signal to another worker'} received: {self.advice}")
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
@@ -47,7 +48,14 @@ class Interruption:
         timer.start()
 
     def _end(self, what: str) -> None:
+        erase_live_line()
         line = f"catsdogs: {self.signal_name} {what}; the same command goes on from the last checkpoint\n"
         # os.write, since print is not reentrant and a handler may interrupt a print.
         os.write(2, line.encode())
         os._exit(Interrupted.exit_code)
+
+
+def erase_live_line() -> None:
+    """Erase the line of a terminal on standard output that `console.Terminal` may have left unfinished. Reentrant."""
+    if os.isatty(1) and os.environ.get("TERM") != "dumb":
+        os.write(1, ERASE_LINE.encode())

@@ -1,7 +1,16 @@
-"""What training needs to go on as if nothing had happened, saved together in one file.
+"""Checkpoints: everything that training needs to resume as if it had not been interrupted, in one file.
 
-A checkpoint is a `.npz`: every variable of the model (random generators' states among them) and of the
-optimizer, the best epoch's weights, and the progress as JSON. Its members' CRC-32s tell a damaged one.
+A checkpoint is a `.npz` file. Its members:
+
+- `format`: the number of its format; missing in format 0.
+- `versions`: JSON, the versions of the code and of Keras that wrote it; missing in format 0.
+- `kinds`: JSON, what each variable is, such as "kernel" or "velocity"; missing in format 0.
+- `progress`: JSON, the fields of Progress.
+- `variables`: the number of variables of the model (states of random generators included) and of the optimizer, and
+  `variables/0` to `variables/N`, their values.
+- `best` and `best/0` to `best/N`: the best epoch's weights, in the same way.
+
+The members' CRC-32s reveal damage.
 """
 
 import contextlib
@@ -9,27 +18,32 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+import catsdogs
 from catsdogs.config.history import History, HistoryRow
 from catsdogs.runtime.errors import JobError
 from catsdogs.runtime.events import CheckpointDamaged
 from catsdogs.runtime.log import Log
 from catsdogs.storage import volume
+from catsdogs.storage.document import check_format
 from catsdogs.storage.store import Store
 from catsdogs.workers.group import SINGLE, WorkerGroup
+from catsdogs.workers.schema import parse
 
+FORMAT = 1
 KEPT = 2
-"""The newest, and one before it, should the newest turn out damaged."""
+"""The newest checkpoint and the one before it, in case the newest turns out to be damaged."""
 
-Arrays = list[NDArray[Any]]
+Arrays = list[NDArray[np.generic]]
 
 
 @dataclass
@@ -39,9 +53,9 @@ class Progress:
     epoch: int = 0
     step: int = 0
     totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    """Of the epoch so far: sum of losses, right answers, images."""
+    """Of the epoch so far: sum of losses, correct predictions, images."""
     seconds: float = 0.0
-    """Of training in the epoch so far."""
+    """Seconds of training in the epoch so far."""
     history: History = field(default_factory=list)
     best_epoch: int | None = None
     """Index into the history."""
@@ -51,15 +65,27 @@ class Progress:
         return None if self.best_epoch is None else self.history[self.best_epoch]
 
 
+def current_versions() -> dict[str, str]:
+    """Return the versions that decide which variables a model and an optimizer have, and in which order."""
+    return {"catsdogs-train": catsdogs.__version__, "keras": version("keras")}
+
+
 @dataclass
 class Checkpoint:
     progress: Progress
     variables: Arrays
     best_weights: Arrays
+    kinds: list[str] = field(default_factory=list)
+    """What each of the variables is, such as "kernel" or "velocity". Empty in format 0."""
+    versions: Mapping[str, str] = field(default_factory=current_versions)
+    """Of what wrote it. Empty in format 0."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a directory of its volume. Of several workers, all call, and worker 0 does it."""
+    """The checkpoints of one run, in a directory of its volume.
+
+    With several workers, all call its methods, and worker 0 reads and writes the files.
+    """
 
     def __init__(self, directory: Path, log: Log, mirror: "Mirror | None" = None, group: WorkerGroup = SINGLE):
         self.directory = directory
@@ -68,16 +94,19 @@ class Checkpoints:
         self.group = group
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Writes a new file, whole or not at all, then removes all but it and the KEPT - 1 before it.
+        """Write a new file, whole or not at all, then remove all but it and the KEPT - 1 before it.
 
-        Raises VolumeError.
+        Return its path. Raises VolumeError.
         """
         progress = checkpoint.progress
         path = self.directory / f"{progress.epoch:06d}-{progress.step:06d}.npz"
         if self.group.worker:
             return path
         arrays = {
-            "progress": np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8),
+            "format": np.array(FORMAT),
+            "versions": _json(checkpoint.versions),
+            "kinds": _json(checkpoint.kinds),
+            "progress": _json(asdict(progress)),
             **_numbered("variables", checkpoint.variables),
             **_numbered("best", checkpoint.best_weights),
         }
@@ -91,18 +120,19 @@ class Checkpoints:
         return path
 
     def newest(self) -> tuple[Path, Checkpoint] | None:
-        """The newest one that is whole; damaged ones are reported and passed over.
+        """Return the newest checkpoint that is whole, and its path. Damaged ones are reported and passed over.
 
-        Where the volume has none, the mirror's are fetched. Raises what its store raises, VolumeError.
+        If the volume has none, the mirror's are fetched first. Raises ConfigError for a checkpoint of a newer format,
+        VolumeError, and what the mirror's store raises.
         """
         if self.group.size == 1:
             return self._newest()
         found = self._newest() if self.group.worker == 0 else None
         name, data = (found[0].name, found[0].read_bytes()) if found else ("", b"")
-        name, data = self.group.gathered(name)[0], self.group.gather(data)[0]
+        name, data = self.group.gather_json(name, str)[0], self.group.gather(data)[0]
         if self.group.worker == 0 or not name:
             return found
-        return self.directory / name, _load(io.BytesIO(data))
+        return self.directory / name, _load(io.BytesIO(data), name)
 
     def _newest(self) -> tuple[Path, Checkpoint] | None:
         found = self._newest_whole()
@@ -114,9 +144,9 @@ class Checkpoints:
     def _newest_whole(self) -> tuple[Path, Checkpoint] | None:
         for path in self._newest_first():
             try:
-                # Opened here, as np.load leaves a file open that is no zip.
+                # Opened here, because np.load does not close a file that is not a zip.
                 with path.open("rb") as file:
-                    return path, _load(file)
+                    return path, _load(file, str(path))
             except _DAMAGED as error:
                 self.log.emit(CheckpointDamaged(checkpoint=str(path), reason=str(error)))
         return None
@@ -126,7 +156,7 @@ class Checkpoints:
 
 
 class Mirror:
-    """A copy of the newest checkpoints in a store, kept by a thread of its own, for when the volume is lost."""
+    """A copy of the newest checkpoints in a store, in case the volume is lost. Its own thread uploads them."""
 
     def __init__(self, store: Store):
         self.store = store
@@ -134,23 +164,23 @@ class Mirror:
         self._sending: Future[None] | None = None
 
     def send(self, path: Path) -> None:
-        """Uploads the file soon, unless a newer one comes before that. Does not wait."""
+        """Upload the file in the background. If a newer one is sent before the upload starts, only that is uploaded."""
         if self._sending is not None:
             self._sending.cancel()
         self._sending = self._pool.submit(self._send, path)
 
     def _send(self, path: Path) -> None:
-        # An upload that fails is made good by the next one; training goes on meanwhile.
+        # After a failed upload, the next checkpoint is uploaded; training continues meanwhile.
         with contextlib.suppress(JobError):
             self.store.put(path.name, path)
             for old in _outdated((name for name, _ in self.store.list()), path.name):
                 self.store.delete(old)
 
     def fetch(self, directory: Path) -> None:
-        """Copies what is in the store to `directory`. Raises VolumeError and what the store raises."""
-        # The newest first, so that whoever is stopped in between has it.
+        """Copy the store's checkpoints to `directory`. Raises VolumeError and what the store raises."""
+        # The newest first: if the job is stopped in between, it has that one.
         for name, stat in sorted(self.store.list(), reverse=True):
-            # Who can write to the store must not thereby write anywhere on the volume.
+            # Write access to the store must not give write access to other folders of the volume.
             if "/" in name or not name.endswith(".npz"):
                 continue
             with volume.new_file(directory / name) as file:
@@ -158,41 +188,74 @@ class Mirror:
                     file.write(chunk)
 
     def close(self) -> None:
-        """Waits for the last upload."""
+        """Wait for the last upload."""
         self._pool.shutdown()
         if self._sending is not None:
-            # A bug in there must not stay hidden.
+            # Raises what a bug in the thread has raised.
             self._sending.result()
 
 
 def _outdated(names: Iterable[str], newest: str) -> list[str]:
-    """Those to remove once `newest` is saved. Newer ones were damaged, for training did not go on from them."""
-    there = sorted(names)
-    kept = [name for name in there if name <= newest][-KEPT:]
-    return [name for name in there if name not in kept]
+    """Return the files to remove once `newest` is saved. Those with later names are damaged, or training would have
+    resumed from them."""
+    existing = sorted(names)
+    kept = [name for name in existing if name <= newest][-KEPT:]
+    return [name for name in existing if name not in kept]
 
 
-def _numbered(kind: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """Each by a name of its own, and how many they are: zipfile does not notice that members are missing."""
+def _json(document: Mapping[str, object] | list[str]) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(document).encode(), np.uint8)
+
+
+def _numbered(kind: str, arrays: Arrays) -> dict[str, NDArray[np.generic]]:
+    """Return each array under its own name, and their number, because zipfile does not notice missing members."""
     return {kind: np.array(len(arrays)), **{f"{kind}/{index}": array for index, array in enumerate(arrays)}}
 
 
 _DAMAGED = (
     OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What zipfile, numpy and json raise for a file with any one bit flipped, or cut anywhere."""
+"""What zipfile, numpy and json raise for a file with any bit flipped, or truncated anywhere."""
 
 
-def _load(opened: IO[bytes]) -> Checkpoint:
+def _load(opened: IO[bytes], where: str) -> Checkpoint:
+    """Raises ConfigError for a newer format, and any of _DAMAGED for a damaged file."""
     with np.load(opened, allow_pickle=False) as file:
-        # Numpy would take a damaged shape for the truth and leave the rest of the member, and its CRC-32, unread.
+        # Numpy would believe a damaged shape and leave the rest of the member unread, and its CRC-32 unchecked.
         damaged = file.zip.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} is not what was written")
         arrays = {name: file[name] for name in file.files}
-    progress = Progress(**json.loads(arrays["progress"].tobytes()))
+    form = int(arrays["format"]) if "format" in arrays else 0
+    check_format(form, FORMAT, where)
 
     def numbered(kind: str) -> Arrays:
         return [arrays[f"{kind}/{index}"] for index in range(int(arrays[kind]))]
 
-    return Checkpoint(progress, numbered("variables"), numbered("best"))
+    return Checkpoint(
+        progress=_progress(arrays["progress"].tobytes()),
+        variables=numbered("variables"),
+        best_weights=numbered("best"),
+        kinds=parse(arrays["kinds"].tobytes(), list[str]) if form else [],
+        versions=parse(arrays["versions"].tobytes(), dict[str, str]) if form else {},
+    )
+
+
+def _progress(document: bytes) -> Progress:
+    """Raises TypeError or ValueError unless it is what `save` may have written: others can write to the volume too."""
+    progress = Progress(**json.loads(document))
+    numbers: list[object] = [progress.seconds, *progress.totals]
+    for row in progress.history:
+        if not isinstance(row, dict) or not HistoryRow.__required_keys__ <= row.keys():
+            raise ValueError("a row of the history is incomplete")
+        numbers += row.values()
+    counts = [progress.epoch, progress.step]
+    if progress.best_epoch is not None:
+        counts.append(progress.best_epoch)
+    if not all(type(count) is int for count in counts) or not all(type(number) in (int, float) for number in numbers):
+        raise ValueError("the progress has something else in place of a number")
+    if len(progress.totals) != 3 or len(progress.history) != progress.epoch or progress.step < 0:
+        raise ValueError("the progress contradicts itself")
+    if progress.best_epoch is not None and not 0 <= progress.best_epoch < progress.epoch:
+        raise ValueError("the best epoch is not in the history")
+    return progress

@@ -1,4 +1,9 @@
-"""TensorFlow, imported without its chatter, and the devices that it finds."""
+"""Devices: TensorFlow, started quietly, and the GPUs or the CPU that it finds.
+
+Importing this module does not import TensorFlow; `start` does.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -8,25 +13,27 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from catsdogs.runtime.errors import ConfigError, Unavailable
 
-PRECISIONS = ("float32", "mixed_bfloat16")
-"""Keras' names. On CPUs of 2026 the first is by far the faster; on a GPU neither was measured yet."""
-_LOADING_GPUS = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_LIST_GPUS = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
 
 
 @dataclass(frozen=True)
 class Devices:
     """Where the model trains."""
 
-    strategy: Any
-    """A tf.distribute.Strategy: mirrored over several devices, TensorFlow's default for one."""
+    strategy: tf.distribute.Strategy
+    """Mirrored over several devices, TensorFlow's default for one."""
     name: str
+    """As in run.json, such as "CPU" or "2 GPU(s): NVIDIA L4"."""
     on_cpu: bool
     dtype: str = "float32"
-    """Keras' dtype policy: what layers compute in. Weights and answers are float32 in any case."""
+    """Keras' dtype policy: what layers compute in. Weights and probabilities are float32 in any case."""
     xla: bool = False
     workers: int = 1
 
@@ -35,58 +42,86 @@ class Devices:
         return int(self.strategy.num_replicas_in_sync)
 
 
-def start(
-    require_gpu: bool, worker: int = 0, addresses: Sequence[str] = (), dtype: str = "float32", xla: bool = False
-) -> Devices:
-    """Imports TensorFlow and takes every GPU, or the CPU where there is none.
-
-    With the addresses of several workers it waits for the other ones. Raises Unavailable if a GPU is required and
-    TensorFlow can use none, ConfigError if XLA is to compile steps over several devices, which it cannot.
-    """
+def load() -> None:
+    """Import TensorFlow, which takes seconds, and start nothing of it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with without_stderr():
-        import tensorflow as tf
+        import tensorflow  # noqa: F401
 
-        gpus = tf.config.list_physical_devices("GPU")
+
+def start(
+    require_gpu: bool, worker: int = 0, addresses: Sequence[str] = (), dtype: str = "float32", xla: bool = False
+) -> Devices:
+    """Import TensorFlow and take every GPU, or the CPU if there is none.
+
+    Given the addresses of several workers, wait for the others. Raises Unavailable if a GPU is required and TensorFlow
+    can use none, and ConfigError if XLA is to compile steps over several devices, which it cannot.
+    """
+    gpus = _usable_gpus()
     if require_gpu and not gpus:
         raise Unavailable(
-            f"no usable GPU: {_why_no_gpu()}; install catsdogs-train[gpu] and give the container a GPU,"
-            " or leave out --require-gpu"
+            f"no usable GPU: {_why_no_gpu()}; install the gpu extra (pip install '.[gpu]' in a clone of"
+            " catsdogs-train) and give the container a GPU, or leave out --require-gpu"
         )
-    for gpu in gpus:
-        # Otherwise TensorFlow takes all of the GPU's memory, and nothing else can share it.
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if gpus:
-        kinds = sorted({tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus})
-        name = f"{len(gpus)} GPU(s): {', '.join(kinds)}"
-    else:
-        # On a CPU this costs nothing, and the same seed then gives the same weights, bit for bit. XLA then
-        # refuses to compile the gradient of max pooling.
-        if not xla:
-            tf.config.experimental.enable_op_determinism()
-        name = "CPU"
     import keras
+    import tensorflow as tf
 
+    if not gpus and not xla:
+        # On a CPU this costs no time, and the same seed gives the same weights, bit for bit. With it, XLA refuses to
+        # compile the gradient of max pooling.
+        tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(dtype)
+    name = _name(gpus)
     if len(addresses) > 1:
-        strategy, name = _multi_worker(tf, worker, addresses), f"{len(addresses)} workers, each on {name}"
+        strategy, name = _multi_worker(worker, addresses), f"{len(addresses)} workers, each on {name}"
         return Devices(strategy, name, on_cpu=not gpus, dtype=dtype, workers=len(addresses))
-    logical = tf.config.list_logical_devices("GPU" if gpus else "CPU")
-    mirrored = len(logical) > 1
-    if mirrored and xla:
-        raise ConfigError(f"--xla: {len(logical)} devices are here, and it is for one; leave it out")
-    strategy = (
-        tf.distribute.MirroredStrategy([device.name for device in logical])
-        if mirrored
-        else tf.distribute.get_strategy()
-    )
+    strategy = _single_worker("GPU" if gpus else "CPU")
+    if strategy.num_replicas_in_sync > 1 and xla:
+        raise ConfigError(f"--xla supports one device, and there are {strategy.num_replicas_in_sync}; leave it out")
     return Devices(strategy, name, on_cpu=not gpus, dtype=dtype, xla=xla)
 
 
-def _multi_worker(tf: Any, worker: int, addresses: Sequence[str]) -> Any:
-    """Before TensorFlow does anything else: its own port is opened then. Its collectives are NCCL's between GPUs, and
-    a ring over gRPC elsewhere."""
+def _usable_gpus() -> list[tf.config.PhysicalDevice]:
+    """Import TensorFlow, and return the GPUs that it can use."""
+    load()
+    with without_stderr():
+        import tensorflow as tf
+
+        gpus: list[tf.config.PhysicalDevice] = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # Otherwise TensorFlow takes all of the GPU's memory, and no other process can use any.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return gpus
+
+
+def _name(gpus: Sequence[tf.config.PhysicalDevice]) -> str:
+    if not gpus:
+        return "CPU"
+    import tensorflow as tf
+
+    kinds = {tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus}
+    return f"{len(gpus)} GPU(s): {', '.join(sorted(kinds))}"
+
+
+def _single_worker(kind: str) -> tf.distribute.Strategy:
+    """Return the strategy for all of this machine's devices of the kind, "GPU" or "CPU"."""
+    import tensorflow as tf
+
+    logical = tf.config.list_logical_devices(kind)
+    if len(logical) == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([device.name for device in logical])
+
+
+def _multi_worker(worker: int, addresses: Sequence[str]) -> tf.distribute.Strategy:
+    """Return the strategy for several workers, once all have connected.
+
+    Must come before TensorFlow does anything else, because it opens its port now. Its collectives use NCCL between
+    GPUs, and otherwise a ring over gRPC.
+    """
+    import tensorflow as tf
+
     cluster = tf.train.ClusterSpec({"worker": list(addresses)})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         cluster, task_type="worker", task_id=worker, rpc_layer="grpc"
@@ -94,16 +129,16 @@ def _multi_worker(tf: Any, worker: int, addresses: Sequence[str]) -> Any:
     handler = signal.getsignal(signal.SIGTERM)
     with without_stderr():
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    # TensorFlow has put its own in its place.
+    # TensorFlow has replaced it with its own.
     signal.signal(signal.SIGTERM, handler)
     return strategy
 
 
 @contextlib.contextmanager
 def without_stderr() -> Iterator[None]:
-    """Hides what C++ code writes to file descriptor 2, unless an exception leaves the block.
+    """Hide what C++ code writes to file descriptor 2, unless an exception leaves the block.
 
-    TensorFlow's first lines come before it reads its own log level.
+    TensorFlow writes its first lines before it reads its own log level.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -121,13 +156,13 @@ def without_stderr() -> Iterator[None]:
 
 
 def _why_no_gpu() -> str:
-    """What TensorFlow says when it looks for GPUs with its log turned on."""
-    told = subprocess.run(
-        [sys.executable, "-c", _LOADING_GPUS],
+    """Return the reason that TensorFlow logs when it looks for GPUs with its log turned on."""
+    log = subprocess.run(
+        [sys.executable, "-c", _LIST_GPUS],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
     ).stderr
-    telling = [line.partition("] ")[2] for line in told.splitlines() if "cuda" in line.lower() or "dlopen" in line]
-    reasons = list(dict.fromkeys(reason.strip().rstrip(".") for reason in telling if reason))
+    lines = [line.partition("] ")[2] for line in log.splitlines() if "cuda" in line.lower() or "dlopen" in line]
+    reasons = list(dict.fromkeys(line.strip().rstrip(".") for line in lines if line))
     return "TensorFlow says: " + " / ".join(reasons[:3]) if reasons else "TensorFlow finds none and gives no reason"

@@ -1,10 +1,13 @@
-"""The trained model in the formats of other programs, each compared with `model.keras` before it counts."""
+"""Export: the trained model in the formats of other programs.
+
+A file is published only if it predicts what `model.keras` does, so each is loaded and compared on the test images.
+"""
 
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 
 from catsdogs.config.extras import FORMATS
 from catsdogs.data.loader import DataLoader
+from catsdogs.models.protocols import Model
 from catsdogs.runtime.errors import ConfigError
 from catsdogs.runtime.events import Exported
 from catsdogs.runtime.log import Log
@@ -20,25 +24,31 @@ from catsdogs.training import evaluation
 from catsdogs.training.devices import without_stderr
 
 LARGEST_DIFFERENCE = 1e-4
-"""Between two probabilities of one image. Another order of float32 additions was seen to make 6e-8 of `baseline`."""
+"""Largest accepted difference of two probabilities for an image. Another order of float32 additions makes 6e-8 with
+`baseline`."""
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Images, N×height×width×3 in [0, 1], to N probabilities of a dog."""
 
 
+class Export(TypedDict):
+    artifact: str
+    largest_difference: float
+    """Of a probability for a test image from that of `model.keras`."""
+
+
 def export(
     model_file: Path, formats: Iterable[str], test: DataLoader, log: Log, interruption: Interruption
-) -> dict[str, dict[str, Any]]:
-    """Writes the model beside `model_file` in each format, and compares each.
+) -> dict[str, Export]:
+    """Write the model beside `model_file` in each format, and compare each. Return format → Export.
 
-    Returns format → its `artifact` and the `largest_difference` of a probability from the model's own. Raises what
-    `compare` raises, OSError.
+    Raises what `compare` raises, and OSError.
     """
     model = evaluation.load(model_file, str(model_file))
     files = {name: model_file.with_name(FORMATS[name]) for name in formats}
     for name, path in files.items():
         interruption.check()
-        # The converters tell, and warn of, much that is of no use to who runs a job.
+        # The converters write much that is of no use to the job's users.
         with without_stderr():
             _CODECS[name][0](model, path)
     differences = compare(model, files, test, interruption)
@@ -48,14 +58,14 @@ def export(
     return {name: {"artifact": FORMATS[name], "largest_difference": differences[name]} for name in files}
 
 
-def compare(model: Any, files: Mapping[str, Path], test: DataLoader, interruption: Interruption) -> dict[str, float]:
-    """Has each file (format → file) predict the test images, as a program that serves it would.
+def compare(model: Model, files: Mapping[str, Path], test: DataLoader, interruption: Interruption) -> dict[str, float]:
+    """Predict the test images with each file (format → file), as a program that serves it would.
 
-    Returns format → the largest difference of a probability from the model's own. Raises ConfigError if one is above
-    LARGEST_DIFFERENCE, Interrupted, OSError.
+    Return format → the largest difference of a probability from the model's own. Raises ConfigError if one is above
+    LARGEST_DIFFERENCE or not a number, Interrupted, and OSError.
     """
-    # Newer GPUs round the factors of a float32 product to 10 bits, which would count as a difference. Nothing that
-    # this process computes later needs it.
+    # Newer GPUs round the factors of a float32 product to 10 bits, which would count as a difference. This process
+    # computes nothing later for which that speed matters.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     ours = evaluation.probability_of(model)
     with without_stderr():
@@ -65,27 +75,27 @@ def compare(model: Any, files: Mapping[str, Path], test: DataLoader, interruptio
         interruption.check()
         expected = np.array(ours(batch.images))
         for name, predict in theirs.items():
-            # Of nan and a number numpy's maximum is nan.
+            # Unlike Python's max, numpy's is nan if any value is.
             difference = np.max(np.abs(predict(batch.images) - expected))
             largest[name] = float(np.maximum(largest[name], difference))
     for name, difference in largest.items():
-        # Written so that nan does not pass.
+        # Not `>`, which is false for nan.
         if not difference <= LARGEST_DIFFERENCE:
             raise ConfigError(
                 f"--export {name}: its probabilities differ from model.keras's by up to {difference:.1e}, more than"
-                f" {LARGEST_DIFFERENCE:.0e}; leave {name} out: what is trained is kept, and published without it"
+                f" {LARGEST_DIFFERENCE:.0e}; leave {name} out: the trained model is kept, and published without it"
             )
     return largest
 
 
-def _keras_export(model: Any, path: str, form: str) -> None:
-    # A name of ours, since Keras numbers its own by what else the process has made.
+def _keras_export(model: Model, path: str, form: str) -> None:
+    # An explicit name: Keras numbers its own by what else the process has made.
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="images")]
     model.export(path, format=form, verbose=False, input_signature=signature)
 
 
-def _write_savedmodel(model: Any, path: Path) -> None:
-    """A zip of the SavedModel's folder, as a run's artifacts are files."""
+def _write_savedmodel(model: Model, path: Path) -> None:
+    """Write a zip of the SavedModel's folder, because a run's artifacts are files."""
     with tempfile.TemporaryDirectory(prefix="catsdogs-") as folder:
         _keras_export(model, folder, "tf_saved_model")
         shutil.make_archive(str(path.with_suffix("")), "zip", folder)
@@ -98,7 +108,7 @@ def _read_savedmodel(path: Path) -> Predictor:
     serve = loaded.signatures["serving_default"]
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        # The model goes when nobody holds it, and its variables with it.
+        # Refers to `loaded`, without which the variables would be deleted.
         assert loaded is not None
         [probabilities] = serve(tf.constant(images)).values()
         return np.asarray(probabilities)[:, 0]
@@ -106,7 +116,7 @@ def _read_savedmodel(path: Path) -> Predictor:
     return predict
 
 
-def _write_onnx(model: Any, path: Path) -> None:
+def _write_onnx(model: Model, path: Path) -> None:
     _keras_export(model, str(path), "onnx")
 
 
@@ -122,7 +132,7 @@ def _read_onnx(path: Path) -> Predictor:
     return predict
 
 
-def _write_tflite(model: Any, path: Path) -> None:
+def _write_tflite(model: Model, path: Path) -> None:
     _keras_export(model, str(path), "litert")
 
 
@@ -143,7 +153,7 @@ def _read_tflite(path: Path) -> Predictor:
     return predict
 
 
-_CODECS: dict[str, tuple[Callable[[Any, Path], None], Callable[[Path], Predictor]]] = {
+_CODECS: dict[str, tuple[Callable[[Model, Path], None], Callable[[Path], Predictor]]] = {
     "savedmodel": (_write_savedmodel, _read_savedmodel),
     "onnx": (_write_onnx, _read_onnx),
     "tflite": (_write_tflite, _read_tflite),

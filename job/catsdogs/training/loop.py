@@ -1,14 +1,20 @@
-"""Fits a recipe's model to the generators: progress, checkpoints, resume, interruption."""
+"""The training loop: epochs of steps and validation, checkpoints, resuming, interruption.
+
+It reads the clock and the interruption once per step; with several workers, all act on what any of them has read.
+"""
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from catsdogs.config.history import HistoryRow
 from catsdogs.config.recipes import Recipe
@@ -17,14 +23,14 @@ from catsdogs.runtime.errors import ConfigError
 from catsdogs.runtime.events import EpochEnded, Resumed, Trained, TrainingProgress, Validating
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Progress
-from catsdogs.training.step import Learner
+from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Progress, current_versions
+from catsdogs.training.step import Learner, check_shapes
 from catsdogs.workers.group import SINGLE, WorkerGroup
 
 
 @dataclass
 class Training:
-    """One training, from wherever it stands to its last epoch."""
+    """One training, from its newest checkpoint, if there is one, to its last epoch."""
 
     learner: Learner
     recipe: Recipe
@@ -35,17 +41,17 @@ class Training:
     interruption: Interruption
     epochs: int
     checkpoint_every: float
-    """Seconds of training between two checkpoints within an epoch; after an epoch there is always one."""
+    """Seconds of training between two checkpoints within an epoch. Every epoch ends with one."""
     group: WorkerGroup = SINGLE
     observers: Sequence[Callable[[Sequence[HistoryRow]], None]] = ()
-    """Are told the history so far after each epoch, once its checkpoint is saved; a kill may come before."""
+    """Called with the history so far after each epoch, once its checkpoint is saved. If the job is killed in between,
+    they are not called for that epoch."""
 
     def run(self) -> Progress:
-        """Trains to the end, from the newest checkpoint if there is one, and leaves the best epoch's weights in
-        the learner.
+        """Train to the end, and leave the best epoch's weights in the learner.
 
-        A signal ends it after the next batch with Interrupted, once a checkpoint is saved. Raises ConfigError
-        when the loss is no longer a number, VolumeError.
+        Raises Interrupted after the step in which a signal arrives, once a checkpoint is saved; ConfigError if the loss
+        is no longer a number, or the newest checkpoint is of another version whose variables differ; VolumeError.
         """
         self.progress = Progress()
         self.best_weights: Arrays = []
@@ -61,7 +67,7 @@ class Training:
             Trained(
                 epochs=self.epochs,
                 seconds=sum(row["seconds"] for row in history),
-                best_epoch=int(best["epoch"]),
+                best_epoch=best["epoch"],
                 val_loss=best["val_loss"],
                 val_accuracy=best["val_accuracy"],
             )
@@ -73,8 +79,7 @@ class Training:
         if found is None:
             return
         path, checkpoint = found
-        self.progress, self.best_weights = checkpoint.progress, checkpoint.best_weights
-        self.learner.restore(checkpoint.variables)
+        self._restore(checkpoint, path)
         self.log.emit(
             Resumed(
                 epoch=min(self.progress.epoch + 1, self.epochs),
@@ -85,11 +90,28 @@ class Training:
             )
         )
 
+    def _restore(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Raises ConfigError if the model or the optimizer of this version has other variables.
+
+        That another version of the code or of Keras wrote them does no harm by itself, so only the variables count.
+        """
+        try:
+            self.learner.restore(checkpoint.variables, checkpoint.kinds)
+            if checkpoint.best_weights:
+                check_shapes(self.learner.model.weights, checkpoint.best_weights)
+        except ValueError as error:
+            raise ConfigError(
+                f"{path}: has {error}; written with {_versions_text(checkpoint.versions)}, and this is"
+                f" {_versions_text(current_versions())}; use those versions, or choose another --run-id"
+            ) from None
+        self.progress, self.best_weights = checkpoint.progress, checkpoint.best_weights
+
     def _save(self) -> None:
-        self.checkpoints.save(Checkpoint(self.progress, self.learner.state(), self.best_weights))
+        learner = self.learner
+        self.checkpoints.save(Checkpoint(self.progress, learner.state(), self.best_weights, learner.kinds()))
 
     def _stop(self) -> NoReturn:
-        """Raises Interrupted, in every worker after the same step, once worker 0 has saved a checkpoint."""
+        """Raise Interrupted, in every worker after the same step, once worker 0 has saved a checkpoint."""
         self.group.leave()
         self._save()
         self.interruption.end()
@@ -102,7 +124,9 @@ class Training:
             totals = self.learner.train_step(next(batches), totals)
             progress.step += 1
             now = time.monotonic()
-            due, stop = self._agreed(now - saved >= self.checkpoint_every, self.interruption.signal_name is not None)
+            due, stop = self._any_worker(
+                now - saved >= self.checkpoint_every, self.interruption.signal_name is not None
+            )
             if stop or due or progress.step == steps:
                 progress.totals, progress.seconds = totals.numpy().tolist(), now - began
             if stop:
@@ -111,32 +135,35 @@ class Training:
                 self._save()
                 saved = time.monotonic()
             if self.log.due():
-                loss, accuracy = _means(totals.numpy())
-                self.log.emit(
-                    TrainingProgress(
-                        epoch=progress.epoch + 1,
-                        epochs=self.epochs,
-                        done=progress.step,
-                        total=steps,
-                        loss=loss,
-                        accuracy=accuracy,
-                        rate=float(totals[2]) / (now - began),
-                    )
-                )
+                self._report_progress(totals.numpy(), now - began)
 
-    def _agreed(self, *wishes: bool) -> list[bool]:
-        """Which of the wishes any worker has after this step, once all have taken it."""
-        answers = self.learner.agreed(*wishes)
+    def _report_progress(self, totals: NDArray[np.float64], seconds: float) -> None:
+        loss, accuracy = _means(totals)
+        self.log.emit(
+            TrainingProgress(
+                epoch=self.progress.epoch + 1,
+                epochs=self.epochs,
+                done=self.progress.step,
+                total=len(self.training),
+                loss=loss,
+                accuracy=accuracy,
+                rate=float(totals[2]) / seconds,
+            )
+        )
+
+    def _any_worker(self, *flags: bool) -> list[bool]:
+        """Return for each flag whether any worker has set it, once all have completed this step."""
+        results = self.learner.any_worker(*flags)
         self.group.advanced()
-        return answers
+        return results
 
     def _validate(self) -> tuple[float, float, float]:
-        """Loss, accuracy, and the seconds it took."""
+        """Return loss, accuracy, and the seconds it took."""
         began = time.monotonic()
         totals = tf.zeros(3, tf.float64)
         for done, batch in enumerate(self.validation.batches(), 1):
             totals = self.learner.test_step(batch, totals)
-            [stop] = self._agreed(self.interruption.signal_name is not None)
+            [stop] = self._any_worker(self.interruption.signal_name is not None)
             if stop:
                 self._stop()
             if self.log.due():
@@ -178,6 +205,10 @@ class Training:
             observer(progress.history)
 
 
-def _means(totals: Any) -> tuple[float, float]:
-    """Loss and accuracy an image from (sum of losses, right answers, images)."""
+def _means(totals: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """Return loss and accuracy per image from (sum of losses, correct predictions, images)."""
     return float(totals[0] / totals[2]), float(totals[1] / totals[2])
+
+
+def _versions_text(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "an earlier version"

@@ -1,205 +1,207 @@
-"""The workers of one run, in touch beside TensorFlow: they start together, tell each other, and end together.
+"""The workers of one run, connected beside TensorFlow: they exchange data, and end together.
 
-Worker 0 listens on the port after its own for TensorFlow, and each other worker holds one connection to it. Over
-it go heartbeats, as TensorFlow's collectives may wait for ever for a worker that is gone, and what is not a gradient:
-settings to compare, what was fetched, checkpoints, predictions. A worker alone has none of this.
+Worker 0 listens on the port after its own for TensorFlow, and each other worker has one connection to it. Heartbeats go
+over it, as TensorFlow's collectives may wait forever for a lost worker, and everything that is not a gradient: settings
+to compare, lists of images, checkpoints, predictions. A single worker has none of this.
 """
 
 import contextlib
 import json
-import math
-import os
 import threading
 import time
-from collections.abc import Iterator
-from queue import Empty, SimpleQueue
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
-from catsdogs.runtime.errors import ConfigError, Interrupted, printable
+from catsdogs.runtime.errors import ConfigError, Interrupted
 from catsdogs.runtime.signals import Interruption
-from catsdogs.workers.transport import Link, packed, unpacked
+from catsdogs.workers.abort import ADVICE, Abort
+from catsdogs.workers.heartbeat import Heartbeat
+from catsdogs.workers.inbox import Inbox
+from catsdogs.workers.schema import parse
+from catsdogs.workers.transport import Connection, Kind, pack, unpack
+from catsdogs.workers.watchdog import StepWatchdog
 
-HELLO, WAITING, REFUSED, START, BEAT, DATA, LEAVING, ENDED, DONE = (bytes([kind]) for kind in b"hwrsbdlef")
-MAX_BETWEEN_BEATS = 5.0
-LONGEST_STEPS = 2
-"""So many times as long as the longest step so far, which built the graph, another may take beyond a heartbeat's
-limit."""
+T = TypeVar("T")
+
 FAREWELL_SECONDS = 5.0
+_POLL_SECONDS = 0.2
+_MAX_SHOWN = 200
+"""Characters of a value or reason that an error's text shows."""
 
 
 class WorkerGroup:
-    """All workers, seen from one. `links` leads from worker 0 to every other, from any other to worker 0."""
+    """All workers of a run, as one of them sees them: worker 0 is connected to every other one, the others to worker 0.
 
-    def __init__(self, worker: int, size: int, links: dict[int, Link], heartbeat: float, interruption: Interruption):
-        self.worker, self.size, self.heartbeat = worker, size, heartbeat
+    Every worker must make the same calls in the same order.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        size: int,
+        connections: Mapping[int, Connection],
+        heartbeat_timeout: float,
+        interruption: Interruption,
+    ):
+        self.worker, self.size = worker, size
+        self._connections = connections
+        self._heartbeat_timeout = heartbeat_timeout
         self._interruption = interruption
-        self._links = links
-        self._inbox: dict[int, SimpleQueue[bytes]] = {peer: SimpleQueue() for peer in self._links}
+        self._needs_others = True
         self._done = threading.Event()
-        self._needed = True
-        self._longest_step = 0.0
-        self._step_ended, self._step_due = 0.0, math.inf
-        self._ending = threading.Lock()
-        # While TensorFlow is imported, 2 leads elsewhere.
-        self._stderr = os.dup(2) if self._links else 2
-        self._listeners = [
-            threading.Thread(target=self._listen, args=(peer, link), name=f"worker {peer}", daemon=True)
-            for peer, link in self._links.items()
-        ]
-        for listener in self._listeners:
-            listener.start()
-        if self._links:
-            threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        self._watchdog = StepWatchdog(heartbeat_timeout)
+        self._abort = Abort(worker, connections.values())
+        self._heartbeat = Heartbeat(connections.values(), heartbeat_timeout, self._check_step)
+        self._inboxes = {
+            peer: Inbox(peer, connection, self._abort, self._lose, self._run_is_done)
+            for peer, connection in connections.items()
+        }
+        for inbox in self._inboxes.values():
+            inbox.start()
+        if connections:
+            self._heartbeat.start()
 
     def __enter__(self) -> "WorkerGroup":
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """An exception that ends this worker ends the others, which are told why."""
-        needed, self._needed = self._needed, False
-        if error is not None and needed:
+        """Close the connections. An exception that ends this worker ends the others, which get the reason."""
+        needed_others = self._needs_others
+        self.detach()
+        if error is not None and needed_others:
             code = getattr(error, "exit_code", 1)
-            text = f"worker {self.worker} ended with exit code {code}: {error}"
-            for link in self._links.values():
-                link.send_last(ENDED, text.encode())
-        for link in self._links.values():
-            link.close()
+            self._send_last(Kind.ENDED, f"worker {self.worker} ended with exit code {code}: {error}")
+        for connection in self._connections.values():
+            connection.close()
 
     def gather(self, data: bytes) -> list[bytes]:
-        """What each worker gives, by worker; every one must call it, and gets the same. Raises Interrupted."""
-        if not self._links:
+        """Return what each worker passes, by worker; the same in all of them. Raises Interrupted."""
+        if not self._connections:
             return [data]
         if self.worker:
-            self._send(0, DATA, data)
-            return unpacked(self._next(0))
-        parts = [data, *(self._next(peer) for peer in sorted(self._links))]
-        for peer in self._links:
-            self._send(peer, DATA, packed(parts))
+            self._send(0, data)
+            try:
+                parts = unpack(self._receive(0))
+            except ValueError as error:
+                raise _malformed(0, error) from None
+            if len(parts) != self.size:
+                raise _malformed(0, f"data of {len(parts)} workers instead of {self.size}")
+            return parts
+        parts = [data, *(self._receive(peer) for peer in sorted(self._connections))]
+        for peer in self._connections:
+            self._send(peer, pack(parts))
         return parts
 
-    def gathered(self, value: Any) -> list[Any]:
-        """The same for anything that JSON can hold."""
-        if not self._links:
+    def gather_json(self, value: T, expected: type[T]) -> list[T]:
+        """Return what each worker passes, by worker. Each value is checked to be of the type `expected`: see
+        `schema.parse`. Raises Interrupted."""
+        if not self._connections:
             return [value]
-        return [json.loads(part) for part in self.gather(json.dumps(value).encode())]
+        values = []
+        for worker, part in enumerate(self.gather(json.dumps(value).encode())):
+            try:
+                values.append(parse(part, expected))
+            except ValueError as error:
+                raise _malformed(worker, error) from None
+        return values
 
-    def agree(self, name: str, value: Any) -> None:
-        """Raises ConfigError, in every worker, unless all give the same value."""
-        for worker, theirs in enumerate(values := self.gathered(value)):
+    def agree(self, name: str, value: object) -> None:
+        """Raise ConfigError, in every worker, unless all pass the same value. Raises Interrupted."""
+        values = self.gather_json(value, object)
+        for worker, theirs in enumerate(values):
             if theirs != values[0]:
                 self.leave()
-                raise ConfigError(
-                    f"worker {worker} has {name} {theirs!r}, worker 0 {values[0]!r}; give all workers the same"
-                )
+                raise ConfigError(f"{differing(name, worker, theirs, values[0])}; give all workers the same")
 
     def leave(self) -> None:
-        """All have agreed to end here; whoever does so first must not be taken for lost by one that is not so far."""
-        self.let_go()
-        for link in self._links.values():
-            link.send_last(LEAVING, b"")
+        """Announce the end that all workers have agreed to, so that those not there yet do not count this one as
+        lost."""
+        self.detach()
+        self._send_last(Kind.LEAVING)
 
-    def let_go(self) -> None:
-        """From here on this worker needs no other; that one of them ends does not matter to it."""
-        self._needed = False
+    def detach(self) -> None:
+        """From here on this worker needs no other one: that one of them ends does not matter."""
+        self._needs_others = False
+        self._abort.disarm()
 
     def finish(self) -> None:
-        """The others' end waits for worker 0's: as long as it might need them once more, they are there."""
+        """End in order: the others stay until worker 0 is done, which may need them until then. Raises Interrupted."""
         if self.worker == 0:
-            for link in self._links.values():
-                link.send_last(DONE, b"")
-            # Until they have closed: a connection that is closed with something unread takes back what was sent.
-            for listener in self._listeners:
-                listener.join(FAREWELL_SECONDS / self.size)
-        elif self._links:
-            while not self._done.wait(0.2):
+            self.detach()
+            self._send_last(Kind.DONE)
+            # Until they have closed: a connection that is closed with something unread loses what was sent.
+            for inbox in self._inboxes.values():
+                inbox.join(FAREWELL_SECONDS / self.size)
+        elif self._connections:
+            while not self._done.wait(_POLL_SECONDS):
                 self._interruption.check()
 
     @contextlib.contextmanager
     def watched(self, first_step: float) -> Iterator[None]:
-        """Within it a failure of TensorFlow's collectives is a lost worker. Raises Interrupted.
-
-        So is a step that is not over in time, the first one within so many seconds: a worker that hangs in one thread
-        goes on with its heartbeats, and of a cut between two others worker 0 hears nothing.
-        """
-        self._step_ended, self._step_due = time.monotonic(), time.monotonic() + first_step
-        try:
-            yield
-        except Exception as error:
-            kind = type(error).__name__
-            if not self._links or kind not in _CONNECTION | _MAYBE_CONNECTION:
-                raise
-            # Whoever knows better which worker it was says so meanwhile, and ends the process.
-            time.sleep(1.2 * self.heartbeat)
-            if kind in _MAYBE_CONNECTION:
-                raise
-            reason = " ".join(str(error).split())[:200]
-            raise Interrupted(f"the workers lost each other ({reason}); {_ADVICE}") from None
-        finally:
-            self._step_due = math.inf
+        """Within it, a failure of TensorFlow's collectives counts as a lost worker, and so does a step that does not
+        end in time, the first one within `first_step` seconds. Raises Interrupted."""
+        with self._watchdog.watching(first_step):
+            try:
+                yield
+            except Exception as error:
+                kind = type(error).__name__
+                if not self._connections or kind not in _CONNECTION | _MAYBE_CONNECTION:
+                    raise
+                # Meanwhile the worker that knows which one is lost reports it, and ends this process.
+                time.sleep(1.2 * self._heartbeat_timeout)
+                if kind in _MAYBE_CONNECTION:
+                    raise
+                reason = " ".join(str(error).split())[:_MAX_SHOWN]
+                raise Interrupted(f"the workers lost each other ({reason}); {ADVICE}") from None
 
     def advanced(self) -> None:
-        """A step is over, which no worker can take alone."""
-        now = time.monotonic()
-        self._longest_step = max(self._longest_step, now - self._step_ended)
-        self._step_ended, self._step_due = now, now + self.heartbeat + LONGEST_STEPS * self._longest_step
+        """A step, which no worker can do alone, is over."""
+        self._watchdog.step_ended()
 
-    def _next(self, peer: int) -> bytes:
+    def _check_step(self) -> None:
+        seconds = self._watchdog.overdue()
+        if seconds is not None:
+            self._abort(f"no step ended for {seconds:.0f} s: a worker hangs, or two are cut off from each other")
+
+    def _send(self, peer: int, data: bytes) -> None:
+        try:
+            self._connections[peer].send(Kind.DATA, data)
+        except OSError as error:
+            self._lose(peer, error)
+
+    def _send_last(self, kind: Kind, text: str = "") -> None:
+        for connection in self._connections.values():
+            connection.send_last(kind, text.encode())
+
+    def _receive(self, peer: int) -> bytes:
         while True:
             self._interruption.check()
-            with contextlib.suppress(Empty):
-                return self._inbox[peer].get(timeout=0.2)
-
-    def _send(self, peer: int, kind: bytes, body: bytes) -> None:
-        try:
-            self._links[peer].send(kind, body)
-        except OSError as error:
-            self._lose(peer, error)
-
-    def _beat(self) -> None:
-        while not self._done.is_set():
-            for link in self._links.values():
-                link.beat(BEAT)
-            time.sleep(min(self.heartbeat / 4, MAX_BETWEEN_BEATS))
-            if time.monotonic() > self._step_due:
-                took = time.monotonic() - self._step_ended
-                self._end(f"no step ended for {took:.0f} s: a worker hangs, or two are cut off from each other")
-
-    def _listen(self, peer: int, link: Link) -> None:
-        try:
-            while True:
-                kind, body = link.receive()
-                if kind == DATA:
-                    self._inbox[peer].put(body)
-                elif kind == LEAVING:
-                    return
-                elif kind == ENDED:
-                    self._end(body.decode())
-                elif kind == DONE:
-                    self._done.set()
-        except OSError as error:
-            self._lose(peer, error)
+            data = self._inboxes[peer].take(_POLL_SECONDS)
+            if data is not None:
+                return data
 
     def _lose(self, peer: int, error: OSError) -> None:
         silent = isinstance(error, TimeoutError)
-        reason = f"nothing heard for {self.heartbeat:g} s" if silent else str(error.strerror or error)
-        self._end(f"worker {peer} is lost: {reason}")
+        reason = f"nothing heard for {self._heartbeat_timeout:g} s" if silent else str(error.strerror or error)
+        self._abort(f"worker {peer} is lost: {reason}")
 
-    def _end(self, text: str) -> None:
-        """Ends the process, whatever its other threads wait for, and with it the other workers."""
-        if not self._needed or self._done.is_set():
-            return
-        # Never released: the first to come here has the last word.
-        self._ending.acquire()
-        for link in self._links.values():
-            link.send_last(ENDED, text.encode())
-        own = f"worker {self.worker}: " if self.worker else ""
-        os.write(self._stderr, f"catsdogs: {own}{printable(text)}; {_ADVICE}\n".encode())
-        os._exit(Interrupted.exit_code)
+    def _run_is_done(self) -> None:
+        self._abort.disarm()
+        self._heartbeat.stop()
+        self._done.set()
+
+
+def differing(name: str, worker: int, theirs: object, ours: object) -> str:
+    """Return the start of an error's text: a worker's value that is not worker 0's."""
+    return f"worker {worker} has {name} {repr(theirs)[:_MAX_SHOWN]}, worker 0 has {repr(ours)[:_MAX_SHOWN]}"
+
+
+def _malformed(worker: int, reason: object) -> Interrupted:
+    return Interrupted(f"worker {worker} sent something unexpected: {reason}; {ADVICE}")
 
 
 SINGLE = WorkerGroup(0, 1, {}, 0.0, Interruption())
-"""The only worker of a run: everybody is there and agrees at once."""
-_ADVICE = "the same command goes on from the last checkpoint"
+"""The group of a run with one worker."""
 _CONNECTION = {"AbortedError", "CancelledError", "DeadlineExceededError", "FailedPreconditionError", "UnavailableError"}
 _MAYBE_CONNECTION = {"InternalError", "UnknownError"}
 """TensorFlow's exceptions, by name, as it is not imported here."""

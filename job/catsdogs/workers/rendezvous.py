@@ -1,4 +1,4 @@
-"""The start of a run on several workers: nobody begins before all are there and agree on what is to be done."""
+"""The start of a run on several workers: none begins before all are connected and agree on the options."""
 
 import contextlib
 import json
@@ -7,18 +7,22 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from catsdogs.runtime.errors import ConfigError, JobError, Unavailable
 from catsdogs.runtime.events import Assembled, Assembling
 from catsdogs.runtime.formatting import duration_text
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.workers.group import HELLO, REFUSED, SINGLE, START, WAITING, WorkerGroup
-from catsdogs.workers.transport import MAX_FROM_STRANGERS, Link, listen
+from catsdogs.workers.group import SINGLE, WorkerGroup, differing
+from catsdogs.workers.schema import parse
+from catsdogs.workers.transport import Connection, Kind, listen, text_of
 
 POLL_SECONDS = 0.5
-SAY_SECONDS = 10.0
+REPORT_SECONDS = 10.0
+"""Between two reports of what a worker waits for, and between two looks at whether the run is published."""
+HELLO_SECONDS = 2.0
+"""For a peer to identify itself. Short, as no other peer is admitted meanwhile."""
 MAX_NAMED = 5
 
 
@@ -27,14 +31,14 @@ class Peers:
     """The workers of a run, as one of them was configured."""
 
     worker: int
-    """This worker's index. Worker 0 is the one that the others connect to."""
+    """This worker's index. The others connect to worker 0."""
     addresses: Sequence[str]
     """Where each worker's TensorFlow listens, host:port, by index; empty for a single worker."""
     timeout: float
     """Seconds to wait for the others."""
     heartbeat_timeout: float
-    options: Mapping[str, Any]
-    """What all workers must have been given alike."""
+    options: Mapping[str, object]
+    """What must be the same in all workers."""
 
     @property
     def size(self) -> int:
@@ -42,151 +46,198 @@ class Peers:
 
 
 def join(peers: Peers, log: Log, interruption: Interruption, published: Callable[[], bool]) -> WorkerGroup | None:
-    """Wait until all workers are there; None if the run is `published` meanwhile, as when this worker was restarted
-    at the end of it.
+    """Wait until all workers are connected. Return None if the run is `published` meanwhile, as when this worker was
+    restarted at the end of it.
 
-    Raises Unavailable after the timeout, naming the missing workers, ConfigError if one was given other options,
-    Interrupted.
+    Raises Unavailable after the timeout, naming the missing workers, ConfigError if one has other options, Interrupted.
     """
     if peers.size == 1:
         return SINGLE
     if "TF_CONFIG" in os.environ:
-        raise ConfigError("TF_CONFIG is set, and so is --workers, which says the same; unset TF_CONFIG")
-    rendezvous = _Rendezvous(peers, log, interruption)
-    links = rendezvous.connect(published) if peers.worker else rendezvous.accept_all()
-    if links is None:
+        raise ConfigError("TF_CONFIG and --workers are both set, and describe the same; unset TF_CONFIG")
+    connections: Mapping[int, Connection] | None
+    if peers.worker:
+        connections = _Caller(peers, log, interruption).connect(published)
+    else:
+        connections = _Host(peers, log, interruption).accept_all()
+    if connections is None:
         return None
-    return WorkerGroup(peers.worker, peers.size, links, peers.heartbeat_timeout, interruption)
+    return WorkerGroup(peers.worker, peers.size, connections, peers.heartbeat_timeout, interruption)
 
 
-def place_of(address: str) -> tuple[str, int]:
-    """Host and port for what goes beside TensorFlow: the port after TensorFlow's."""
+def control_address(address: str) -> tuple[str, int]:
+    """Return host and port of a worker group's own connections: the port after TensorFlow's `address`."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port) + 1
 
 
-class _Rendezvous:
+class _Waiting:
+    """A worker that waits for the missing ones, and reports it."""
+
     def __init__(self, peers: Peers, log: Log, interruption: Interruption):
         self.peers, self.log, self.interruption = peers, log, interruption
         self.options = {"workers": peers.size, **peers.options}
-        self.began = self.said = time.monotonic()
+        self.began = self.reported = time.monotonic()
         self.missing: list[int] = [0] if peers.worker else list(range(1, peers.size))
 
-    def accept_all(self) -> dict[int, Link]:
-        links: dict[int, Link] = {}
+    def wait(self, problem: str = "") -> None:
+        """Report from time to time what this worker waits for: the missing workers, unless it is a `problem`.
+
+        Raises Unavailable after the timeout, Interrupted.
+        """
+        self.interruption.check()
+        now = time.monotonic()
+        left = self.peers.timeout - (now - self.began)
+        awaited = problem or self._missing_workers()
+        if left <= 0:
+            waited = duration_text(self.peers.timeout)
+            raise Unavailable(f"{awaited}: not there within {waited}; look at why, or raise --worker-timeout")
+        if now - self.reported > REPORT_SECONDS or self.reported == self.began:
+            self.reported = now
+            self.log.emit(Assembling(whom=awaited, left=left))
+
+    def _missing_workers(self) -> str:
+        named = [f"worker {worker} ({self.peers.addresses[worker]})" for worker in self.missing[:MAX_NAMED]]
+        more = len(self.missing) - len(named)
+        return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+class _Hello(NamedTuple):
+    worker: int
+    options: dict[str, object]
+
+
+class _Host(_Waiting):
+    """Worker 0, to which the others connect."""
+
+    def accept_all(self) -> Mapping[int, Connection]:
+        """Return a connection to every other worker. Raises what `join` raises."""
+        connections: dict[int, Connection] = {}
         try:
-            with contextlib.closing(self._listening()) as server:
+            with contextlib.closing(self._listen()) as server:
                 server.settimeout(POLL_SECONDS)
                 while self.missing:
                     with contextlib.suppress(TimeoutError):
-                        connection, _ = server.accept()
-                        self._welcome(connection, links)
-                    self._tell(links)
+                        self._admit(server.accept()[0], connections)
+                    self._report_missing(connections)
         except BaseException:
-            for link in links.values():
-                link.close()
+            for connection in connections.values():
+                connection.close()
             raise
-        for link in links.values():
-            # One that is lost just now is found lost by its heartbeat.
+        for connection in connections.values():
+            # If this one is lost by now, its heartbeat tells.
             with contextlib.suppress(OSError):
-                link.send(START)
+                connection.send(Kind.START)
         self.log.emit(Assembled(workers=self.peers.size, seconds=time.monotonic() - self.began))
-        return links
+        return connections
 
-    def _tell(self, links: dict[int, Link]) -> None:
-        """Those who are there whom they wait for; thereby it is noticed who has gone again."""
-        self.missing = [worker for worker in range(1, self.peers.size) if worker not in links]
-        if not self.missing:
-            return
-        self._wait()
-        for worker, link in list(links.items()):
-            try:
-                link.send(WAITING, json.dumps(self.missing).encode())
-            except OSError:
-                links.pop(worker).close()
-
-    def _listening(self) -> socket.socket:
-        port = place_of(self.peers.addresses[0])[1]
+    def _listen(self) -> socket.socket:
+        port = control_address(self.peers.addresses[0])[1]
         while True:
             try:
                 return listen(port)
             except OSError as error:
                 # Another process may be about to end.
-                self._wait(f"port {port}: {error.strerror or error}")
+                self.wait(f"port {port}: {error.strerror or error}")
                 time.sleep(POLL_SECONDS)
 
-    def _welcome(self, connection: socket.socket, links: dict[int, Link]) -> None:
-        """Who says hello, takes part; of two with one index the later, as the earlier may be dead."""
-        # Not long: meanwhile nobody else is welcomed.
-        link = Link(connection, 2.0)
-        try:
-            kind, body = link.receive(MAX_FROM_STRANGERS)
-            document = json.loads(body) if kind == HELLO else {}
-            worker, told = int(document["worker"]), dict(document["told"])
-        except (OSError, ValueError, KeyError, TypeError):
-            link.close()
+    def _admit(self, connected: socket.socket, connections: dict[int, Connection]) -> None:
+        """Add the connection of a peer that identifies itself as a worker. Of two with one index the later stays, as
+        the earlier may be dead. Raises ConfigError, and refuses all, if it has other options."""
+        stranger = Connection(connected, HELLO_SECONDS)
+        hello = _hello(stranger)
+        if hello is None:
+            stranger.close()
             return
         for name, ours in json.loads(json.dumps(self.options)).items():
-            if told.get(name) != ours:
-                text = f"worker {worker} was told {name} {told.get(name)!r}, worker 0 {ours!r}"
+            if hello.options.get(name) != ours:
+                text = differing(name, hello.worker, hello.options.get(name), ours)
                 text += "; give all workers the same options"
-                for other in [link, *links.values()]:
-                    other.send_last(REFUSED, text.encode())
-                link.close()
+                for other in (stranger, *connections.values()):
+                    other.send_last(Kind.REFUSED, text.encode())
+                stranger.close()
                 raise ConfigError(text)
-        if not 1 <= worker < self.peers.size:
-            link.close()
+        if not 1 <= hello.worker < self.peers.size:
+            stranger.close()
             return
-        if worker in links:
-            links[worker].close()
-        links[worker] = Link(connection, self.peers.heartbeat_timeout)
+        if hello.worker in connections:
+            connections[hello.worker].close()
+        connections[hello.worker] = Connection(connected, self.peers.heartbeat_timeout)
 
-    def connect(self, published: Callable[[], bool]) -> dict[int, Link] | None:
-        host, port = place_of(self.peers.addresses[0])
-        hello = json.dumps({"worker": self.peers.worker, "told": self.options}).encode()
+    def _report_missing(self, connections: dict[int, Connection]) -> None:
+        """Report the missing workers to the connected ones too, which shows which of them are gone again."""
+        self.missing = [worker for worker in range(1, self.peers.size) if worker not in connections]
+        if not self.missing:
+            return
+        self.wait()
+        for worker, connection in list(connections.items()):
+            try:
+                connection.send(Kind.WAITING, json.dumps(self.missing).encode())
+            except OSError:
+                connections.pop(worker).close()
+
+
+def _hello(stranger: Connection) -> _Hello | None:
+    """Return how a peer identifies itself; None if it does not."""
+    try:
+        kind, body = stranger.receive()
+        document = parse(body, dict[str, object]) if kind is Kind.HELLO else {}
+        worker, options = document["worker"], document["told"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return _Hello(worker, options) if type(worker) is int and isinstance(options, dict) else None
+
+
+class _Caller(_Waiting):
+    """A worker other than 0, which connects to worker 0."""
+
+    def connect(self, published: Callable[[], bool]) -> Mapping[int, Connection] | None:
+        """Return the connection to worker 0, once all others have one too; None if the run is `published`. Raises
+        what `join` raises."""
         asked = time.monotonic()
         while True:
-            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-                connection = stack.enter_context(socket.create_connection((host, port), timeout=2.0))
-                link = Link(connection, self.peers.heartbeat_timeout)
-                link.send(HELLO, hello)
-                self._await_start(link)
-                stack.pop_all()
-                return {0: link}
+            # Worker 0 may not have started yet, and may be restarted meanwhile.
+            with contextlib.suppress(OSError):
+                return {0: self._connect()}
             self.missing = [0]
-            self._wait()
-            if time.monotonic() - asked > SAY_SECONDS:
+            self.wait()
+            if time.monotonic() - asked > REPORT_SECONDS:
                 asked = time.monotonic()
                 with contextlib.suppress(JobError):
                     if published():
                         return None
             time.sleep(POLL_SECONDS)
 
-    def _await_start(self, link: Link) -> None:
+    def _connect(self) -> Connection:
+        """Raises OSError if worker 0 cannot be reached, or is lost."""
+        host, port = control_address(self.peers.addresses[0])
+        hello = json.dumps({"worker": self.peers.worker, "told": self.options}).encode()
+        with contextlib.ExitStack() as stack:
+            try:
+                connected = stack.enter_context(socket.create_connection((host, port), timeout=HELLO_SECONDS))
+            except UnicodeError:
+                raise ConfigError(f"--worker-address {host}: not a host name") from None
+            connection = Connection(connected, self.peers.heartbeat_timeout)
+            connection.send(Kind.HELLO, hello)
+            self._await_start(connection)
+            stack.pop_all()
+            return connection
+
+    def _await_start(self, connection: Connection) -> None:
         while True:
-            kind, body = link.receive()
-            if kind == START:
+            kind, body = connection.receive()
+            if kind is Kind.START:
                 return
-            if kind == REFUSED:
-                raise ConfigError(body.decode())
-            if kind == WAITING:
-                self.missing = json.loads(body)
-                self._wait()
+            if kind is Kind.REFUSED:
+                raise ConfigError(text_of(body))
+            if kind is Kind.WAITING:
+                self.missing = self._workers_in(body)
+                self.wait()
 
-    def _wait(self, problem: str = "") -> None:
-        """Says now and then whom it waits for. Raises Unavailable when it has waited long enough, Interrupted."""
-        self.interruption.check()
-        now = time.monotonic()
-        left = self.peers.timeout - (now - self.began)
-        names = problem or self._names()
-        if left <= 0:
-            waited = duration_text(self.peers.timeout)
-            raise Unavailable(f"{names}: not there within {waited}; look at why, or raise --worker-timeout")
-        if now - self.said > SAY_SECONDS or self.said == self.began:
-            self.said = now
-            self.log.emit(Assembling(whom=names, left=left))
-
-    def _names(self) -> str:
-        named = [f"worker {worker} ({self.peers.addresses[worker]})" for worker in self.missing[:MAX_NAMED]]
-        more = len(self.missing) - len(named)
-        return ", ".join(named) + (f" and {more} more" if more else "")
+    def _workers_in(self, body: bytes) -> list[int]:
+        """Raises ConnectionError if it is not a list of workers."""
+        with contextlib.suppress(ValueError):
+            workers = parse(body, list[int])
+            if all(0 <= worker < self.peers.size for worker in workers):
+                return workers
+        raise ConnectionError("received something other than a list of workers")

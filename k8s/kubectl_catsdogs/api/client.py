@@ -1,30 +1,28 @@
-"""The API of a cluster: objects as the JSON that the API server sends, and a patience with servers that are away."""
+"""The API of a cluster: objects as the JSON that the API server sends. Retries while the server is unavailable."""
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 
 import urllib3
 
-from kubectl_catsdogs.api.connection import Connection, lines_of
+from kubectl_catsdogs.api.connection import Connection, Request, lines_of
 from kubectl_catsdogs.api.failures import failure_of, message_of, reason_of, seconds_of
-from kubectl_catsdogs.base.contract import Object
-from kubectl_catsdogs.base.errors import Conflict, Contradiction, Failure, Gone, Unavailable
+from kubectl_catsdogs.api.retry import Retries, RetryPolicy
+from kubectl_catsdogs.base.errors import ConfigError, Conflict, Failure, Gone, Unavailable
+from kubectl_catsdogs.base.objects import Object
 
 Objects = list[Object]
-"""By a name of its own, as `list` within the class is the method."""
+"""An alias, as `list` within the class is the method."""
 
 PAGE = 250
 WATCH_SECONDS = 240
-"""A watch is begun anew after that time, so that one whose server has vanished is noticed."""
+"""A watch is renewed after that time, so that a server that has vanished is noticed."""
 LOG_SILENCE = 60
-"""Seconds without a line after which a log is asked for anew."""
-FIRST_ANSWER = 10
-"""Seconds for which the first answer is waited for: a wrong address should not take minutes to show."""
-SLOWEST = 5.0
-"""The longest pause between two attempts, in seconds, if the server asks for no other."""
+"""Seconds without a line after which a log is requested again."""
+REPORTED_PAUSE = 1.0
+"""Seconds of waiting for a server that are worth a message."""
 
 
 class Kind(NamedTuple):
@@ -53,95 +51,102 @@ KINDS = {
 
 
 class Cluster:
-    """All methods raise a Failure: Refused (401, 403), NotFound (404), Contradiction (a request that cannot be met),
-    Unavailable (no answer, 429 or 5xx for longer than `patience`). What may pass is tried again until then.
+    """All methods raise a Failure: PermissionDenied (401, 403), NotFound (404), ConfigError (other 4xx), or Unavailable
+    (no answer, 429 or 5xx for longer than the retry budget). What may be temporary is retried until then.
     """
 
-    def __init__(self, connection: Connection, namespace: str | None = None, patience: float = 120):
+    def __init__(self, connection: Connection, namespace: str | None = None, retry_policy: RetryPolicy | None = None):
         self._connection = connection
         self._namespace = namespace
-        self.patience = patience
-        """Seconds for which a server is waited for that has answered before."""
+        self._retry_policy = retry_policy or RetryPolicy()
         self.on_wait: Callable[[str], None] = lambda reason: None
-        """Is told, once for each time that the server is away, why there is a wait; from whatever thread waits."""
-        self._told = False
-        self._welcome = False
+        """Called with the reason once for each time that the server is unavailable, from whatever thread waits."""
+        self._wait_reported = False
+        self._server_known = False
         """Whether the server has answered, and not with 401."""
 
     @classmethod
-    def connect(cls, kubeconfig: str | None, context: str | None, namespace: str | None, patience: float = 120) -> Self:
-        """The arguments are kubectl's flags. Nothing is sent yet."""
-        return cls(Connection(kubeconfig, context), namespace, patience)
+    def connect(
+        cls,
+        kubeconfig: str | None,
+        context: str | None,
+        namespace: str | None,
+        retry_policy: RetryPolicy | None = None,
+    ) -> Self:
+        """The arguments are kubectl's flags. Sends nothing."""
+        return cls(Connection(kubeconfig, context), namespace, retry_policy)
 
     @property
     def namespace(self) -> str:
         return self._namespace or self._connection.namespace
 
     def get(self, plural: str, name: str, namespace: str | None = None) -> Object:
-        return self._json("GET", self._path(plural, name, namespace))
+        return self._json(Request("GET", self._path(plural, name, namespace), {}))
 
     def list(self, plural: str, labels: str = "", fields: str = "", everywhere: bool = False) -> Objects:
-        """All that fit both selectors, in this namespace or `everywhere`."""
+        """Return all objects that match both selectors, in this namespace or `everywhere`."""
         return self.list_at(plural, labels, fields, everywhere)[0]
 
     def list_at(self, plural: str, labels: str = "", fields: str = "", everywhere: bool = False) -> tuple[Objects, str]:
-        """The same with the resource version from which a `stream` goes on."""
+        """Return the same, and the resource version from which a `stream` continues."""
         path = self._path(plural, everywhere=everywhere)
         query = _without_empty({"limit": str(PAGE), "labelSelector": labels, "fieldSelector": fields})
         for _ in range(5):
-            found: Objects = []
+            items: Objects = []
             token = ""
             try:
                 while True:
-                    page = self._json("GET", path, query | ({"continue": token} if token else {}))
-                    found += page.get("items") or []
+                    page = self._json(Request("GET", path, query | ({"continue": token} if token else {})))
+                    items += page.get("items") or []
                     token = page["metadata"].get("continue") or ""
                     if not token:
-                        return found, page["metadata"].get("resourceVersion") or ""
+                        return items, page["metadata"].get("resourceVersion") or ""
             except Gone:
-                # The list is older than what the server remembers: from the start.
+                # The list is older than what the server remembers: start again.
                 continue
         raise Unavailable(f"{plural}: the API server forgets its lists before they are read")
 
-    def create(self, plural: str, body: Object, dry_run: bool = False) -> Object:
-        """`dry_run` has the server check it, with all admission, and store nothing. Raises Conflict if it exists."""
+    def create(self, plural: str, body: Object) -> Object:
+        """Raises Conflict if the object already exists."""
         try:
-            return self._json("POST", self._path(plural), {"dryRun": "All"} if dry_run else {}, body)
+            return self._json(Request("POST", self._path(plural), {}, body))
         except Conflict as conflict:
             name = body["metadata"].get("name")
-            # Then the answer to the first attempt was lost on its way.
-            if conflict.repeated and name:
+            # The response to an earlier attempt was lost on its way.
+            if conflict.may_be_ours and name:
                 return self.get(plural, name)
             raise
 
     def patch(self, plural: str, name: str, body: Object) -> Object:
-        """A merge patch."""
-        return self._json("PATCH", self._path(plural, name), {}, body, "application/merge-patch+json")
+        """Apply a merge patch."""
+        return self._json(Request("PATCH", self._path(plural, name), {}, body, "application/merge-patch+json"))
 
     def may(self, verb: str, plural: str, name: str = "") -> bool:
-        """Whether RBAC allows it here. `plural` may name a subresource: pods/log."""
+        """Return whether RBAC allows it here. `plural` may name a subresource: pods/log."""
         resource, _, subresource = plural.partition("/")
         kind = KINDS[resource]
         group = kind.group.split("/")[1] if kind.group.startswith("apis/") else ""
-        asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "name": name}
+        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "name": name}
         if kind.namespaced:
-            asked["namespace"] = self.namespace
+            attributes["namespace"] = self.namespace
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": _without_empty(asked)},
+            "spec": {"resourceAttributes": _without_empty(attributes)},
         }
-        answer = self._json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {}, review)
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = self._json(Request("POST", path, {}, review))
         return bool(answer["status"].get("allowed"))
 
     def stream(self, plural: str, labels: str = "", fields: str = "", resource_version: str = "") -> Iterator[Object]:
-        """What changes after `resource_version`: {"type": "ADDED", "object": …}, until the server or the line drops it.
+        """Yield changes after `resource_version`: {"type": "ADDED", "object": …}, until the connection ends.
 
         Raises Gone if the server no longer knows that version.
         """
         query = {"watch": "true", "timeoutSeconds": str(WATCH_SECONDS), "allowWatchBookmarks": "true"}
         query |= {"labelSelector": labels, "fieldSelector": fields, "resourceVersion": resource_version}
-        response = self._request("GET", self._path(plural), _without_empty(query), read_seconds=WATCH_SECONDS + 30)
+        request = Request("GET", self._path(plural), _without_empty(query), read_seconds=WATCH_SECONDS + 30)
+        response = self._send(request, stream=True)
         try:
             for line, complete in lines_of(response):
                 if not complete:
@@ -162,18 +167,18 @@ class Cluster:
         previous: bool = False,
         timestamps: bool = True,
     ) -> Iterator[tuple[str, bool]]:
-        """(line, whether it ended with a newline) of a container's log. Raises ConnectionResetError if it is cut.
+        """Yield (line, whether it ended with a newline) of a container's log. Raises ConnectionResetError if it is cut.
 
-        `since_time` is RFC 3339; the API server knows it by the second.
+        `since_time` is RFC 3339; the API server only looks at whole seconds. Bytes that are not UTF-8 are decoded with
+        surrogateescape, so that they can be written as they were.
         """
         query = {"container": container, "sinceTime": since_time}
         for name, value in {"follow": follow, "previous": previous, "timestamps": timestamps}.items():
             query[name] = "true" if value else ""
         path = self._path("pods", pod) + "/log"
-        response = self._request("GET", path, _without_empty(query), read_seconds=LOG_SILENCE)
+        response = self._send(Request("GET", path, _without_empty(query), read_seconds=LOG_SILENCE), stream=True)
         try:
             for line, complete in lines_of(response):
-                # Bytes that are no UTF-8 come out as they went in: see `printed` in follow.py.
                 yield line.decode(errors="surrogateescape"), complete
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ConnectionResetError(str(error)) from error
@@ -183,70 +188,52 @@ class Cluster:
         inside = f"/namespaces/{namespace or self.namespace}" if kind.namespaced and not everywhere else ""
         return f"/{kind.group}{inside}/{plural}" + (f"/{name}" if name else "")
 
-    def _json(
-        self,
-        method: str,
-        path: str,
-        query: dict[str, str] | None = None,
-        body: Object | None = None,
-        kind: str = "application/json",
-    ) -> Object:
-        response = self._request(method, path, query or {}, body, kind, whole=True)
-        answer: Object = json.loads(response.data)
+    def _json(self, request: Request) -> Object:
+        answer: Object = json.loads(self._send(request).data)
         return answer
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        query: dict[str, str],
-        body: Object | None = None,
-        kind: str = "application/json",
-        read_seconds: float = 30,
-        whole: bool = False,
-    ) -> urllib3.BaseHTTPResponse:
-        """An answer that is no failure; its body too is there if it is asked for as a `whole`."""
-        began = time.monotonic()
-        pause = 0.1
-        refused = lost = False
+    def _send(self, request: Request, stream: bool = False) -> urllib3.BaseHTTPResponse:
+        """Send the request until it succeeds. The response's body has been read, unless it is a `stream`."""
+        retries = Retries(self._retry_policy)
         while True:
-            failure: Failure
-            asked_pause = 0.0
+            requested_pause = 0.0
             try:
-                response = self._connection.send(method, path, query, body, kind, read_seconds)
-                text = response.data if whole or response.status >= 300 else b""
+                response = self._connection.send(request)
+                body = b"" if stream and response.status < 300 else response.data
             except urllib3.exceptions.SSLError as error:
-                raise Contradiction(f"{self._connection.host}: {error}") from error
+                raise ConfigError(f"{self._connection.host}: {error}") from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                failure = Unavailable(f"{self._connection.host} does not answer: {reason_of(error)}")
-                lost = True
+                failure: Failure = Unavailable(f"{self._connection.host} does not answer: {reason_of(error)}")
+                retries.may_have_arrived = True
             else:
                 if response.status < 300:
-                    self._welcome, self._told = True, False
+                    self._server_known, self._wait_reported = True, False
                     return response
-                failure = failure_of(response.status, message_of(response, text))
-                if response.status == 401 and (self._welcome or not refused):
-                    # The token may have expired. Whoever was welcome before gets time to renew it.
-                    refused = True
-                    self._connection.load()
-                elif isinstance(failure, Unavailable):
-                    self._welcome = True
-                    asked_pause = seconds_of(response.headers.get("Retry-After"))
-                    lost = lost or response.status != 429
-                else:
-                    if isinstance(failure, Conflict):
-                        failure.repeated = lost
-                    raise failure
-            waited = time.monotonic() - began
-            if waited + max(pause, asked_pause) > (
-                self.patience if self._welcome else min(FIRST_ANSWER, self.patience)
-            ):
-                raise failure
-            if waited + max(pause, asked_pause) > 1 and not self._told:
-                self._told = True
-                self.on_wait(str(failure))
-            time.sleep(max(pause * random.uniform(0.7, 1.3), asked_pause))
-            pause = min(pause * 2, SLOWEST)
+                failure = failure_of(response.status, message_of(response, body))
+                self._handle(failure, response.status, retries)
+                requested_pause = seconds_of(response.headers.get("Retry-After"))
+            self._wait(failure, retries, requested_pause)
+
+    def _handle(self, failure: Failure, status: int, retries: Retries) -> None:
+        """Raise the failure if a retry cannot help."""
+        if status == 401 and (self._server_known or not retries.renewed_credentials):
+            # The token may have expired. A user who was accepted before gets the retry budget to renew it.
+            retries.renewed_credentials = True
+            self._connection.load()
+        elif isinstance(failure, Unavailable):
+            self._server_known = True
+            retries.may_have_arrived = retries.may_have_arrived or status != 429
+        else:
+            if isinstance(failure, Conflict):
+                failure.may_be_ours = retries.may_have_arrived
+            raise failure
+
+    def _wait(self, failure: Failure, retries: Retries, requested_pause: float) -> None:
+        pause = retries.pause_after(failure, self._server_known, requested_pause)
+        if retries.elapsed + pause > REPORTED_PAUSE and not self._wait_reported:
+            self._wait_reported = True
+            self.on_wait(str(failure))
+        time.sleep(pause)
 
 
 def _without_empty(values: dict[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is there of one kind, and what becomes of it, as messages in a queue: across cut streams and 410 Gone."""
+"""The objects of one kind and their changes, as messages in a queue; survives cut streams and 410 Gone."""
 
 import queue
 import threading
@@ -6,35 +6,35 @@ import time
 from typing import Any, NamedTuple
 
 from kubectl_catsdogs.api.client import Cluster
-from kubectl_catsdogs.base.contract import Object
 from kubectl_catsdogs.base.errors import Failure, Gone
+from kubectl_catsdogs.base.objects import Object
 
 PAUSE = 0.2
-"""Seconds between two streams, lest a server that drops each at once is asked without end."""
+"""Seconds between two streams, so that a server that drops each at once is not flooded."""
 
 
 class Message(NamedTuple):
-    """From a thread to whoever follows: `kind` is a plural, or what logs.py says; `content` is what there is of it."""
+    """From a reading thread to the one that follows. `kind` is the plural of what is watched, or log_stream's."""
 
     kind: str
     content: Any
 
 
 class Listed(NamedTuple):
-    """All there is, as at the beginning, and when the stream of changes could not go on."""
+    """All objects: at the beginning, and when the stream of changes could not continue."""
 
     items: list[Object]
 
 
 class Changed(NamedTuple):
-    """One object, as it is now or, `gone`, as it was last."""
+    """One object as it is now, or as it last was if it is `gone`."""
 
     item: Object
     gone: bool
 
 
 def watch(cluster: Cluster, plural: str, out: "queue.Queue[Message]", labels: str = "", fields: str = "") -> None:
-    """Starts a thread that puts Message(plural, Listed | Changed), or at last Message(plural, Failure)."""
+    """Start a thread that puts Message(plural, Listed | Changed) into `out`; it ends with Message(plural, Failure)."""
 
     def run() -> None:
         try:
@@ -46,7 +46,7 @@ def watch(cluster: Cluster, plural: str, out: "queue.Queue[Message]", labels: st
             out.put(Message(plural, failure))
 
     def _stream(version: str) -> None:
-        """Until the server no longer knows from where to go on."""
+        """Return when the server no longer knows where to continue."""
         while True:
             try:
                 for change in cluster.stream(plural, labels, fields, version):

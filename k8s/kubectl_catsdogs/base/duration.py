@@ -6,7 +6,7 @@ import click
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, or a number with s, m or h."""
+    """Seconds, or a number followed by s, m or h."""
 
     name = "duration"
 
@@ -17,7 +17,7 @@ class Duration(click.ParamType[float]):
         try:
             seconds = float(value[:-1] if unit else value) * (unit or 1)
         except ValueError:
-            self.fail(f"{value!r} is no duration; write 90, 90s, 5m or 1h", param, ctx)
+            self.fail(f"{value!r} is not a duration; write 90, 90s, 5m or 1h", param, ctx)
         if not 0 < seconds < float("inf"):
-            self.fail(f"{value!r}: must be more than nothing", param, ctx)
+            self.fail(f"{value!r} must be greater than 0", param, ctx)
         return seconds

@@ -1,4 +1,14 @@
-"""How the plugin fails: in one line, with an exit code of BSD's sysexits.h, as the job itself does."""
+"""How the plugin fails: one line, and an exit code from BSD's sysexits.h, as in the job itself.
+
+Failure
+├── Usage               2
+├── NotFound           65
+├── Unavailable        69
+├── Gone               69
+├── PermissionDenied   77
+└── ConfigError        78
+    └── Conflict
+"""
 
 from typing import ClassVar
 
@@ -6,7 +16,7 @@ from kubectl_catsdogs.base.text import clean
 
 
 class Failure(Exception):
-    """A failure that is not a bug. Its text is one line: what failed, on what, what to do about it."""
+    """A failure that is not a bug. Its text is one line: what failed, on what, and what to do about it."""
 
     exit_code: ClassVar[int] = 1
 
@@ -15,40 +25,40 @@ class Failure(Exception):
 
 
 class Usage(Failure):
-    """The command line leaves open what is meant."""
+    """The command line is wrong or ambiguous."""
 
     exit_code = 2
 
 
 class NotFound(Failure):
-    """No such object. Callers for whom absence is an answer catch it."""
+    """There is no such object. Callers that expect its absence catch this."""
 
     exit_code = 65
 
 
 class Unavailable(Failure):
-    """The API server is away, overloaded or failing, for longer than we wait."""
+    """The API server was unreachable, overloaded or failing for longer than the retry budget."""
 
     exit_code = 69
 
 
-class Refused(Failure):
-    """The API server does not know the user, or RBAC does not allow it."""
+class PermissionDenied(Failure):
+    """The API server does not accept the user's credentials, or RBAC does not allow the request."""
 
     exit_code = 77
 
 
-class Contradiction(Failure):
-    """A kubeconfig that leads nowhere, or an object that the API server does not take."""
+class ConfigError(Failure):
+    """The kubeconfig is unusable, or the API server rejects an object."""
 
     exit_code = 78
 
 
-class Conflict(Contradiction):
-    """The object is there already, or was changed meanwhile."""
+class Conflict(ConfigError):
+    """The object already exists, or was changed by somebody else."""
 
-    repeated = False
-    """Whether an earlier attempt may have made it."""
+    may_be_ours = False
+    """Whether an earlier attempt of the same request may have created it."""
 
 
 class Gone(Failure):

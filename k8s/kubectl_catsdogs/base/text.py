@@ -1,12 +1,13 @@
-"""Text for people: harmless, and short where it stands for a time, a size or a count."""
+"""Text for terminals: escaped, and short where it shows a time or a list."""
 
+import shlex
 from datetime import UTC, datetime
 
 
 def clean(text: str) -> str:
-    """The text as one line that no terminal obeys: what is not printable is escaped, but for a tab.
+    """Return the text as one line without control characters: all but printable characters and tabs are escaped.
 
-    Messages, names and logs come from the cluster, and whoever writes one there must not write on this terminal.
+    Messages, names and logs come from the cluster; their authors must not control this terminal.
     """
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
 
@@ -25,15 +26,25 @@ def duration(seconds: float) -> str:
 
 
 def moment(text: str | None) -> datetime | None:
-    """An RFC 3339 time, cut to microseconds; None for none and for what is no time."""
+    """Parse an RFC 3339 time, cut to microseconds; None for None and for anything else."""
     try:
-        found = datetime.fromisoformat(text or "")
+        time = datetime.fromisoformat(text or "")
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def listed(names: list[str], most: int = 5) -> str:
+def listed(names: list[str], limit: int = 5) -> str:
     """'a, b, c and 3 more'."""
-    shown = ", ".join(names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+    shown = ", ".join(names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def plural(count: float | str, noun: str) -> str:
+    """(1, 'node') → '1 node', (3, 'node') → '3 nodes'. A count that the cluster sent may be text."""
+    return f"{count} {noun}" if str(count) == "1" else f"{count} {noun}s"
+
+
+def shell_command(*words: str) -> str:
+    """Return a command line that can be copied into a shell."""
+    return shlex.join(words)

@@ -1,25 +1,26 @@
-"""What helm has installed, for releases whose Job is gone."""
+"""Reads what helm has installed, for releases whose Job is gone. Pure."""
 
 import base64
 import gzip
 import io
 import json
 import re
+import zlib
 
 import yaml
 
-from kubectl_catsdogs.base.contract import Object, dig
+from kubectl_catsdogs.base.objects import Object, dig
 
-MOST_BYTES = 16_000_000
-"""A release is at most 1 MB in its Secret; this much of it unpacked is read."""
+MAX_BYTES = 16_000_000
+"""Read of an unpacked release, whose Secret has at most 1 MB."""
 SOURCE = "# Source: catsdogs-train/templates/job.yaml"
 """Helm's comment above the Job of a revision's own values."""
 
 
 def job_of(secrets: list[Object]) -> Object | None:
-    """The Job of a release's newest revision, as the chart wrote it. `secrets` are helm's own, one a revision.
+    """Return the Job of a release's newest revision, as the chart wrote it. `secrets` are helm's, one per revision.
 
-    None if there is none among them, or what there is cannot be read: helm may change how it keeps releases.
+    None if they contain none, or cannot be read: helm may change how it stores releases.
     """
     newest = max(secrets, key=_revision, default=None)
     if newest is None:
@@ -27,11 +28,11 @@ def job_of(secrets: list[Object]) -> Object | None:
     try:
         packed = base64.b64decode(base64.b64decode(newest["data"]["release"]))
         with gzip.open(io.BytesIO(packed)) as unpacked:
-            manifest = json.loads(unpacked.read(MOST_BYTES))["manifest"]
-        # The runs of earlier revisions are in it as well, from another template.
-        ours = [part for part in re.split(r"^---$", manifest, flags=re.MULTILINE) if SOURCE in part.split("\n")[:3]]
-        return next((item for part in ours if (item := yaml.safe_load(part))), None)
-    except (KeyError, TypeError, ValueError, OSError, EOFError, yaml.YAMLError):
+            manifest = json.loads(unpacked.read(MAX_BYTES))["manifest"]
+        # The manifest also contains runs of earlier revisions, from another template.
+        jobs = [part for part in re.split(r"^---$", manifest, flags=re.MULTILINE) if SOURCE in part.split("\n")[:3]]
+        return next((item for part in jobs if (item := yaml.safe_load(part))), None)
+    except (KeyError, TypeError, ValueError, OSError, EOFError, RecursionError, zlib.error, yaml.YAMLError):
         return None
 
 

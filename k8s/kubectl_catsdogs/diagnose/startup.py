@@ -1,114 +1,115 @@
-"""Why a pod that has a node does not run, and how one that runs is doing. Pure."""
+"""Why a pod that has a node does not start, and the progress of one that runs. Pure."""
 
 import re
 
-from kubectl_catsdogs.base import contract
-from kubectl_catsdogs.base.contract import Object, condition, dig, name_of
-from kubectl_catsdogs.diagnose.snapshot import Finding, Rule, Seen, first_rule
+from kubectl_catsdogs.base import chart
+from kubectl_catsdogs.base.objects import Object, condition, dig, name_of
+from kubectl_catsdogs.diagnose.finding import Finding, Rule, first_rule
+from kubectl_catsdogs.diagnose.snapshot import Snapshot
 from kubectl_catsdogs.jobs.progress import Progress, bar
 
 PULLS = [
     Rule(
         r"(?i)unauthorized|authentication required|no basic auth|denied|forbidden|\b40[13]\b",
-        "the registry refuses it",
+        "the registry denies access",
         "set imagePullSecrets to a Secret for that registry, or correct image.repository",
     ),
     Rule(
         r"(?i)no such host|timeout|timed out|refused|dial tcp|x509|no route|unreachable|TLS",
         "the node cannot reach the registry",
-        "correct the registry in image.repository, or see to the node's network, proxy and certificates",
+        "correct the registry in image.repository, or check the node's network, proxy and certificates",
     ),
     Rule(
         r"(?i)no match for platform|no matching manifest",
-        "the image is not made for the node's kind of processor",
-        "set nodeSelector (kubernetes.io/arch), or build the image for that kind",
+        "the image does not support the node's processor architecture",
+        "set nodeSelector (kubernetes.io/arch), or build the image for that architecture",
     ),
     Rule(r"(?i)no space left", "the node's disk is full", "free the node's disk, or choose another with nodeSelector"),
     Rule(
         r"(?i)not found|does not exist|unknown|manifest",
         "the registry has no such image",
-        "correct image.repository, image.tag or image.digest, and see that the image was pushed there",
+        "correct image.repository, image.tag or image.digest, and check that the image was pushed",
     ),
 ]
-"""What the runtime says of a failed pull → what it means."""
+"""The runtime's message about a failed pull → what it means."""
 
 
-def image_pull(seen: Seen) -> Finding | None:
-    reason, message, image = _waiting(seen)
+def image_pull(snapshot: Snapshot) -> Finding | None:
+    reason, message, image = _waiting(snapshot)
     if reason not in ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed"):
         return None
-    # While it backs off, the state only repeats the name.
-    told = [text for text in seen.events_of(seen.pod, "Failed") if text.startswith("Failed to pull")]
-    words = told[-1] if told else message
+    # During back-off the state only repeats the image's name.
+    pulls = [text for text in snapshot.messages(snapshot.pod, "Failed") if text.startswith("Failed to pull")]
+    words = pulls[-1] if pulls else message
     why, step = first_rule(PULLS, words.replace(image, "")) or (
         "",
         "correct image.repository, image.tag or image.digest",
     )
     what = f"the image {image} cannot be pulled" + (f": {why}" if why else "")
     return Finding(
-        what, seen.pod_place, [f"kubelet: {words}"], [step, "the pod starts by itself once it can be pulled"]
+        what, snapshot.pod_place, [f"kubelet: {words}"], [step, "the pod starts by itself once it can be pulled"]
     )
 
 
-def image_name(seen: Seen) -> Finding | None:
-    reason, message, image = _waiting(seen)
+def image_name(snapshot: Snapshot) -> Finding | None:
+    reason, message, image = _waiting(snapshot)
     if reason != "InvalidImageName":
         return None
     steps = ["correct image.repository, image.tag or image.digest"]
-    return Finding(f"{image} is no name of an image", seen.pod_place, [f"kubelet: {message}"], steps)
+    return Finding(f"{image} is not a valid image name", snapshot.pod_place, [f"kubelet: {message}"], steps)
 
 
-def image_absent(seen: Seen) -> Finding | None:
-    reason, message, image = _waiting(seen)
+def image_absent(snapshot: Snapshot) -> Finding | None:
+    reason, message, image = _waiting(snapshot)
     if reason != "ErrImageNeverPull":
         return None
     return Finding(
-        f"the image {image} is not on the node, and image.pullPolicy=Never forbids to pull it",
-        seen.pod_place,
+        f"the image {image} is not on the node, and image.pullPolicy=Never forbids pulling it",
+        snapshot.pod_place,
         [f"kubelet: {message}"],
-        [f"load it on {_node(seen)}, or set image.pullPolicy=IfNotPresent"],
+        [f"load it on {_node(snapshot)}, or set image.pullPolicy=IfNotPresent"],
     )
 
 
-def missing_config(seen: Seen) -> Finding | None:
-    """A Secret, a ConfigMap or a key in one, that the environment names."""
-    reason, message, _ = _waiting(seen)
+def missing_config(snapshot: Snapshot) -> Finding | None:
+    """A Secret or ConfigMap that the environment refers to, or a key in it."""
+    reason, message, _ = _waiting(snapshot)
     if reason != "CreateContainerConfigError":
         return None
-    starts = "the pod starts by itself once it is there"
-    if found := re.search(r"couldn't find key (\S+) in (Secret|ConfigMap) [^/\s]+/(\S+)", message):
-        key, kind, name = found.groups()
+    starts = "the pod starts by itself once it exists"
+    if match := re.search(r"couldn't find key (\S+) in (Secret|ConfigMap) [^/\s]+/(\S+)", message):
+        key, kind, name = match.groups()
         steps = [f"add it, or name the Secret's own in credentials.keys; {starts}"]
         if kind == "ConfigMap":
             steps = [f"add it, or correct the value that names it; {starts}"]
         return Finding(f"the {kind} {name} has no key {key}", f"{kind} {name}", [f"kubelet: {message}"], steps)
-    if found := re.search(r"(secret|configmap) \"([^\"]+)\" not found", message):
-        kind, name = {"secret": "Secret", "configmap": "ConfigMap"}[found[1]], found[2]
+    if match := re.search(r"(secret|configmap) \"([^\"]+)\" not found", message):
+        kind, name = {"secret": "Secret", "configmap": "ConfigMap"}[match[1]], match[2]
         return Finding(
-            f"the {kind} {name} is not there",
+            f"the {kind} {name} does not exist",
             f"{kind} {name}",
             [f"kubelet: {message}"],
-            _make(seen, kind, name, starts),
+            _make(snapshot, kind, name, starts),
         )
     if "runAsNonRoot" in message or "non-root" in message:
         steps = ["leave podSecurityContext.runAsUser at 10001, or use an image whose user is not root"]
         return Finding(
-            "it would run as root, which runAsNonRoot forbids", seen.pod_place, [f"kubelet: {message}"], steps
+            "it would run as root, which runAsNonRoot forbids", snapshot.pod_place, [f"kubelet: {message}"], steps
         )
     steps = ["correct what the message names"]
-    return Finding("the container's configuration is not accepted", seen.pod_place, [f"kubelet: {message}"], steps)
+    return Finding("the container's configuration is invalid", snapshot.pod_place, [f"kubelet: {message}"], steps)
 
 
-def _make(seen: Seen, kind: str, name: str, starts: str) -> list[str]:
-    """How to make a Secret with the keys that the pod reads from it, or a ConfigMap."""
+def _make(snapshot: Snapshot, kind: str, name: str, starts: str) -> list[str]:
+    """Return how to create a Secret with the keys that the pod reads from it, or a ConfigMap."""
     if kind == "ConfigMap":
         return [f"create it, or correct the value that names it; {starts}"]
-    env = contract.container(dig(seen.pod, "spec", default={})).get("env") or []
-    references = [dig(one, "valueFrom", "secretKeyRef", default={}) for one in env]
-    keys = [str(one.get("key")) for one in references if one.get("name") == name]
+    env = chart.container(dig(snapshot.pod, "spec", default={})).get("env") or []
+    references = [dig(entry, "valueFrom", "secretKeyRef", default={}) for entry in env]
+    keys = [str(entry.get("key")) for entry in references if entry.get("name") == name]
     literals = " ".join(f"--from-literal={key}=…" for key in keys)
-    made = f"kubectl create secret generic -n {seen.namespace} {name} {literals}".strip()
-    return [f"{made}; {starts}", "or name another in credentials.existingSecret"]
+    create = f"kubectl create secret generic -n {snapshot.namespace} {name} {literals}".strip()
+    return [f"{create}; {starts}", "or name another in credentials.existingSecret"]
 
 
 CONTAINERS = [
@@ -120,7 +121,7 @@ CONTAINERS = [
     Rule(
         r"nvidia-container-cli|libnvidia|nvml|CDI|nvidia-container-runtime",
         "NVIDIA's runtime fails on the node",
-        "see to the driver and the container toolkit on the node, or set runtimeClassName",
+        "check the driver and the container toolkit on the node, or set runtimeClassName",
     ),
     Rule(
         r"no runtime for \"(?P<name>[^\"]*)\" is configured",
@@ -129,25 +130,28 @@ CONTAINERS = [
     ),
     Rule(r"no space left", "the node's disk is full", "free the node's disk, or choose another with nodeSelector"),
 ]
-"""What the runtime says of a container that it cannot make → what it means."""
+"""The runtime's message about a container that it cannot create → what it means."""
 
 
-def container_error(seen: Seen) -> Finding | None:
-    reason, message, _ = _waiting(seen)
-    sandbox = seen.events_of(seen.pod, "FailedCreatePodSandBox")[-1:]
+def container_error(snapshot: Snapshot) -> Finding | None:
+    reason, message, _ = _waiting(snapshot)
+    sandbox = snapshot.messages(snapshot.pod, "FailedCreatePodSandBox")[-1:]
     if reason in ("ContainerCreating", "PodInitializing", "") and sandbox:
         reason, message = "FailedCreatePodSandBox", sandbox[0]
     if reason not in ("CreateContainerError", "RunContainerError", "FailedCreatePodSandBox"):
         return None
-    what, step = first_rule(CONTAINERS, message) or ("the container cannot be made", "the runtime's message says why")
-    return Finding(what, seen.pod_place, [f"kubelet: {reason}: {message}"], [step])
+    what, step = first_rule(CONTAINERS, message) or (
+        "the container cannot be created",
+        "the runtime's message says why",
+    )
+    return Finding(what, snapshot.pod_place, [f"kubelet: {reason}: {message}"], [step])
 
 
 MOUNTS = [
     Rule(
         r"(?P<kind>secret|configmap) \"(?P<name>[^\"]+)\" not found",
-        "the {kind} {name}, which it mounts, is not there",
-        "create it, or correct storage.caBundle or extraVolumes; the pod starts by itself once it is there",
+        "the {kind} {name}, which it mounts, does not exist",
+        "create it, or correct storage.caBundle or extraVolumes; the pod starts by itself once it exists",
     ),
     Rule(
         r"references non-existent (?P<kind>\S+) key: (?P<name>\S+)",
@@ -157,101 +161,108 @@ MOUNTS = [
     Rule(
         r"Multi-Attach error",
         "its volume is still attached to another node",
-        "wait until the other pod has ended, or set volume.accessMode=ReadWriteMany where the class offers it",
+        "wait until the other pod has ended, or set volume.accessMode=ReadWriteMany if the class offers it",
     ),
 ]
 
 
-def mount(seen: Seen) -> Finding | None:
-    messages = seen.events_of(seen.pod, "FailedMount", "FailedAttachVolume")
-    if not messages or _waiting(seen)[0] not in ("", "ContainerCreating", "PodInitializing"):
+def mount(snapshot: Snapshot) -> Finding | None:
+    messages = snapshot.messages(snapshot.pod, "FailedMount", "FailedAttachVolume")
+    if not messages or _waiting(snapshot)[0] not in ("", "ContainerCreating", "PodInitializing"):
         return None
     known = first_rule(MOUNTS, messages[-1])
-    what, step = known or ("a volume of it cannot be mounted", "the message is the kubelet's or the volume driver's")
-    return Finding(what, seen.pod_place, [f"kubelet: {messages[-1]}"], [step])
+    what, step = known or (
+        "one of its volumes cannot be mounted",
+        "the message is the kubelet's or the volume driver's",
+    )
+    return Finding(what, snapshot.pod_place, [f"kubelet: {messages[-1]}"], [step])
 
 
-def starting(seen: Seen) -> Finding | None:
-    """Nothing is wrong yet."""
-    pulling, pulled = (seen.events_of(seen.pod, one) for one in ("Pulling", "Pulled"))
+def starting(snapshot: Snapshot) -> Finding | None:
+    """Nothing is wrong so far."""
+    pulling, pulled = (snapshot.messages(snapshot.pod, entry) for entry in ("Pulling", "Pulled"))
     if len(pulling) > len(pulled):
         step = "wait: an image with CUDA is several GB"
-        return Finding(f"{_node(seen)} is pulling the image", seen.pod_place, [f"kubelet: {pulling[-1]}"], [step])
-    return Finding(f"{_node(seen)} is starting it", seen.pod_place, [], ["wait some seconds"])
+        return Finding(
+            f"{_node(snapshot)} is pulling the image", snapshot.pod_place, [f"kubelet: {pulling[-1]}"], [step]
+        )
+    return Finding(f"{_node(snapshot)} is starting it", snapshot.pod_place, [], ["wait some seconds"])
 
 
-def unready_node(seen: Seen) -> Finding | None:
-    """The kubelet of its node is silent, so nobody knows how the pod is."""
-    node = next((one for one in seen.nodes or [] if name_of(one) == dig(seen.pod, "spec", "nodeName")), None)
-    ready = [one for one in dig(node, "status", "conditions", default=[]) if one.get("type") == "Ready"]
+def unready_node(snapshot: Snapshot) -> Finding | None:
+    """The kubelet of its node does not report, so the pod's state is unknown."""
+    node = next(
+        (entry for entry in snapshot.nodes or [] if name_of(entry) == dig(snapshot.pod, "spec", "nodeName")), None
+    )
+    ready = [entry for entry in dig(node, "status", "conditions", default=[]) if entry.get("type") == "Ready"]
     if not ready or ready[0].get("status") == "True":
         return None
     return Finding(
-        f"{_node(seen)} is not ready: how the pod is, is not known",
+        f"{_node(snapshot)} is not ready: the pod's state is unknown",
         f"node {name_of(node or {})}",
         [f"node: {ready[0].get('reason')}: {ready[0].get('message')}"],
-        ["wait: after five minutes the pod is replaced, and the run goes on from its last checkpoint"],
+        ["wait: after five minutes the pod is replaced, and the run resumes from its last checkpoint"],
     )
 
 
-def ending(seen: Seen) -> Finding | None:
-    if not dig(seen.pod, "metadata", "deletionTimestamp"):
+def ending(snapshot: Snapshot) -> Finding | None:
+    if not dig(snapshot.pod, "metadata", "deletionTimestamp"):
         return None
-    disruption = condition(seen.pod or {}, "DisruptionTarget")
+    disruption = condition(snapshot.pod or {}, "DisruptionTarget")
     evidence = [f"{disruption.get('reason')}: {disruption.get('message')}"] if disruption else []
-    steps = ["wait: it saves its progress, and another pod goes on from there"]
-    return Finding("its pod is being ended", seen.pod_place, evidence, steps)
+    steps = ["wait: it saves its progress, and another pod resumes the run"]
+    return Finding("its pod is being stopped", snapshot.pod_place, evidence, steps)
 
 
-def sleeping(seen: Seen) -> Finding | None:
-    """By the value diagnosticMode."""
-    command = contract.container(dig(seen.pod, "spec", default={})).get("command") or [""]
+def sleeping(snapshot: Snapshot) -> Finding | None:
+    """The value diagnosticMode is set."""
+    command = chart.container(dig(snapshot.pod, "spec", default={})).get("command") or [""]
     if "sleep infinity" not in " ".join(command):
         return None
-    name = name_of(seen.pod or {})
-    steps = [f"kubectl exec -n {seen.namespace} -it {name} -- bash", "diagnosticMode=false trains again"]
-    return Finding("it sleeps instead of training: diagnosticMode is on", seen.pod_place, [], steps)
+    name = name_of(snapshot.pod or {})
+    steps = [f"kubectl exec -n {snapshot.namespace} -it {name} -- bash", "diagnosticMode=false makes it train"]
+    return Finding("it sleeps instead of training: diagnosticMode is set", snapshot.pod_place, [], steps)
 
 
-def running(seen: Seen) -> Finding | None:
+def running(snapshot: Snapshot) -> Finding | None:
     progress = Progress()
-    for line in seen.said:
+    for line in snapshot.log:
         progress.take(line)
-    if progress.waiting:
-        steps = ["it goes on by itself once its storage answers; after storage.timeout the pod fails with 69"]
-        return Finding(f"it waits for its storage: {progress.waiting}", seen.pod_place, seen.said[-1:], steps)
-    if progress.awaited:
+    if progress.waiting is not None:
+        steps = ["it continues by itself once storage is available; after storage.timeout the pod fails with 69"]
+        return Finding(f"it waits for storage: {progress.waiting}", snapshot.pod_place, snapshot.last_line, steps)
+    if progress.awaited is not None:
         steps = [
-            "wait: others may just have begun; after workerTimeout the pod fails with 69",
-            "if it stays so they cannot reach each other: look at networkPolicy, the cluster's own and its DNS",
+            "wait: others may just have started; after workerTimeout the pod fails with 69",
+            "if that does not help, they cannot reach each other: check networkPolicy, other policies and the DNS",
         ]
-        return Finding(f"it waits for {progress.awaited}", seen.pod_place, seen.said[-1:], steps)
+        return Finding(f"it waits for {progress.awaited}", snapshot.pod_place, snapshot.last_line, steps)
     where = bar(progress)
     evidence = [where] if where else []
     return Finding(
-        f"nothing is wrong: it runs on {_node(seen)}",
-        seen.pod_place,
-        evidence + [f"log: {line}" for line in seen.said[-1:]],
-        [f"kubectl catsdogs follow -n {seen.namespace} {seen.release}"],
+        f"nothing is wrong: it runs on {_node(snapshot)}",
+        snapshot.pod_place,
+        evidence + snapshot.last_line,
+        [f"kubectl catsdogs follow -n {snapshot.namespace} {snapshot.release}"],
     )
 
 
-def _node(seen: Seen) -> str:
-    return f"node {dig(seen.pod, 'spec', 'nodeName', default='?')}"
+def _node(snapshot: Snapshot) -> str:
+    return f"node {dig(snapshot.pod, 'spec', 'nodeName', default='?')}"
 
 
-def _waiting(seen: Seen) -> tuple[str, str, str]:
-    """(reason, message, image) of the container that keeps the pod waiting; an init container comes first."""
+def _waiting(snapshot: Snapshot) -> tuple[str, str, str]:
+    """Return (reason, message, image) of the container that keeps the pod waiting, init containers first."""
     for statuses in ("initContainerStatuses", "containerStatuses"):
-        for one in dig(seen.pod, "status", statuses, default=[]):
-            waiting = dig(one, "state", "waiting", default={})
+        for entry in dig(snapshot.pod, "status", statuses, default=[]):
+            waiting = dig(entry, "state", "waiting", default={})
             if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
-                return str(waiting["reason"]), str(waiting.get("message") or ""), _image(seen.pod, one)
+                return str(waiting["reason"]), str(waiting.get("message") or ""), _image(snapshot.pod, entry)
     return "", "", ""
 
 
 def _image(pod: Object | None, status: Object) -> str:
-    """As the pod names it: the status may have it in full, or not yet."""
+    """Return the image as the pod names it: the status may have its full name, or none yet."""
     every = [*dig(pod, "spec", "initContainers", default=[]), *dig(pod, "spec", "containers", default=[])]
-    named = next((one.get("image") for one in every if one.get("name") == status.get("name")), None)
+    named = next((entry.get("image") for entry in every if entry.get("name") == status.get("name")), None)
     return str(named or status.get("image") or "")

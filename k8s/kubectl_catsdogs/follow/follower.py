@@ -1,4 +1,4 @@
-"""Follows a run from before it is there to its end: what the cluster reports, the log, the outcome."""
+"""Follows a run from before its Job exists to its end: events of the cluster, the log, the outcome."""
 
 import queue
 import time
@@ -6,86 +6,85 @@ from collections.abc import Callable
 
 from kubectl_catsdogs.api.client import Cluster
 from kubectl_catsdogs.api.watch import Changed, Listed, Message, watch
-from kubectl_catsdogs.base import contract
-from kubectl_catsdogs.base.contract import Object, condition, dig, in_order, name_of
-from kubectl_catsdogs.base.errors import Failure, NotFound, Refused
+from kubectl_catsdogs.base import chart
+from kubectl_catsdogs.base.errors import Failure, NotFound, PermissionDenied
+from kubectl_catsdogs.base.objects import Object, condition, name_of, oldest_first, uid_of
 from kubectl_catsdogs.base.text import duration
 from kubectl_catsdogs.follow.view import View
 from kubectl_catsdogs.jobs import cluster_events, log_stream, releases
 from kubectl_catsdogs.jobs.outcome import Outcome, end_of, outcome
 
 LOOK_AGAIN = 1.0
-"""Seconds between two looks for a Job that is not there yet."""
+"""Seconds between two looks for a Job that does not exist yet."""
 TICK = 0.5
-"""Seconds without news after which what is shown of the time is drawn anew."""
+"""Seconds without news after which the progress line is redrawn."""
 
 
 def follow(cluster: Cluster, name: str | None, view: View, timeout: float) -> int:
-    """The exit code of the newest run of the release called `name`, or of the run called so; None for the only release.
+    """Follow the newest run of release `name`, the run called `name`, or for None the only release's newest run.
 
-    Raises NotFound if it is not there after `timeout` seconds, Usage if there are several releases to choose from, and
-    Refused.
+    Returns the run's exit code. Raises NotFound if there is no such run within `timeout` seconds, Usage if the
+    namespace has several releases and none is named, and PermissionDenied.
     """
-    return Follower(cluster, appear(cluster, name, view.report, timeout), view).run()
+    return Follower(cluster, wait_for_job(cluster, name, view.report, timeout), view).run()
 
 
-def appear(cluster: Cluster, name: str | None, report: Callable[[str], None], timeout: float) -> Object:
-    """The run's Job, once it is there."""
-    give_up = time.monotonic() + timeout
-    told = False
+def wait_for_job(cluster: Cluster, name: str | None, report: Callable[[str], None], timeout: float) -> Object:
+    """Return the run's Job once it exists."""
+    deadline = time.monotonic() + timeout
+    reported = False
     while True:
-        jobs = releases.every_job(cluster, None)
+        jobs = releases.all_jobs(cluster, None)
         if name is None and jobs:
             name = releases.only_release(jobs, cluster.namespace)
-        if found := releases.of_name(jobs, name):
-            return found[0]
+        if matching := releases.named(jobs, name):
+            return matching[0]
         missing = f"no run of {f'release {name}' if name else 'any release'} in namespace {cluster.namespace}"
-        if time.monotonic() >= give_up:
+        if time.monotonic() >= deadline:
             others = ", ".join(sorted({releases.release_of(job) for job in jobs})) or "none"
             raise NotFound(f"{missing} after {duration(timeout)}; releases with a run: {others}; see `helm list -A`")
-        if not told:
-            told = True
-            report(f"there is {missing} yet; waiting {duration(timeout)} for one")
-        time.sleep(min(LOOK_AGAIN, max(0.05, give_up - time.monotonic())))
+        if not reported:
+            reported = True
+            report(f"{missing} yet; waiting up to {duration(timeout)}")
+        time.sleep(min(LOOK_AGAIN, max(0.05, deadline - time.monotonic())))
 
 
 class Follower:
-    """Follows one Job, until it has ended and all is told."""
+    """Follows one Job until it has ended and everything about it is written."""
 
     def __init__(self, cluster: Cluster, job: Object, view: View):
         self._cluster, self._job, self._view = cluster, job, view
         self._gone = False
         self._pods: dict[str, Object] = {}
-        """uid → the pod as it was seen last; those that are gone stay."""
+        """uid → the pod as last seen; pods that are gone stay."""
         self._read: set[str] = set()
-        """uids of the pods whose log is read, or was."""
+        """uids of the pods whose log is being read, or has been."""
         self._reading: dict[int, str] = {}
-        """Worker → uid of the pod whose log is read just now."""
-        self._told: set[cluster_events.Key] = set()
-        self._events_refused = False
+        """Worker → uid of the pod whose log is being read."""
+        self._reported: set[cluster_events.Key] = set()
+        self._events_denied = False
         self._news: queue.Queue[Message] = queue.Queue(maxsize=10_000)
 
     def run(self) -> int:
         name = name_of(self._job)
-        self._view.report(f"run {contract.run_id(self._job)}: Job {name} in namespace {self._cluster.namespace}")
-        if waits := cluster_events.of_suspended(self._job):
-            self._view.report(waits)
+        self._view.report(f"run {chart.run_id(self._job)}: Job {name} in namespace {self._cluster.namespace}")
+        if text := cluster_events.suspended_text(self._job):
+            self._view.report(text)
         watch(self._cluster, "events", self._news)
         watch(self._cluster, "jobs", self._news, fields=f"metadata.name={name}")
         watch(self._cluster, "pods", self._news, labels=releases.pod_selector(self._job))
-        while (ended := self._ended()) is None:
+        while (ended := self._outcome()) is None:
             if (message := self._next()) is not None:
                 self._take(message)
         self._view.close()
         self._view.report(ended.text)
         if ended.exit_code:
-            self._view.report(
-                f"next: kubectl catsdogs why -n {self._cluster.namespace} {releases.release_of(self._job)}"
-            )
+            release = releases.release_of(self._job)
+            self._view.report(f"next: kubectl catsdogs why -n {self._cluster.namespace} {release}")
         return ended.exit_code
 
     def _next(self) -> Message | None:
-        """None if there is no news for a moment. What is shown is up to date before it waits."""
+        """Return the next message; None if there is none for a moment. Flushes the view before it waits."""
         try:
             return self._news.get_nowait()
         except queue.Empty:
@@ -97,77 +96,75 @@ class Follower:
 
     def _take(self, message: Message) -> None:
         match message:
-            case Message("line", text):
-                self._view.line(text)
+            case Message("line", line):
+                self._view.line(line)
             case Message("note", text):
                 self._view.report(text)
             case Message("end", uid):
-                self._end(uid)
-            case Message("events", Refused() as refused):
-                self._events_refused = True
-                self._view.report(f"{refused}; without it, less is said of what the cluster does")
+                self._end_log(uid)
+            case Message("events", PermissionDenied() as denied):
+                self._events_denied = True
+                self._view.report(f"{denied}; without it, events of the cluster are not shown")
             case Message(_, Failure() as failure):
                 raise failure
             case Message("events", Listed(items)):
-                self._tell(items)
+                self._report_events(items)
             case Message("events", Changed(item, _)):
-                self._tell([item])
+                self._report_events([item])
             case Message("pods", Listed(items)):
-                self._see(items)
+                self._update_pods(items)
             case Message("pods", Changed(item, _)):
-                self._see([item])
+                self._update_pods([item])
             case Message("jobs", Listed(items)):
-                same = [item for item in items if dig(item, "metadata", "uid") == dig(self._job, "metadata", "uid")]
+                same = [item for item in items if uid_of(item) == uid_of(self._job)]
                 self._job, self._gone = (same or [self._job])[0], not same
             case Message("jobs", Changed(item, gone)):
-                if dig(item, "metadata", "uid") == dig(self._job, "metadata", "uid"):
+                if uid_of(item) == uid_of(self._job):
                     self._job, self._gone = item, gone
 
-    def _ended(self) -> Outcome | None:
-        """The outcome, once all that there is of the run was read and told."""
-        if self._reading or outcome(self._job, in_order([*self._pods.values()]), self._gone) is None:
+    def _outcome(self) -> Outcome | None:
+        """Return the outcome once everything about the run has been read and written."""
+        if self._reading or outcome(self._job, oldest_first([*self._pods.values()]), self._gone) is None:
             return None
         # The Job's news may have overtaken those of its pods and events.
-        self._see(releases.pods_of(self._cluster, self._job))
-        if not self._events_refused:
-            self._tell(self._cluster.list("events"))
+        self._update_pods(releases.pods_of(self._cluster, self._job))
+        if not self._events_denied:
+            self._report_events(self._cluster.list("events"))
         if self._reading:
             return None
-        return outcome(self._job, in_order([*self._pods.values()]), self._gone)
+        return outcome(self._job, oldest_first([*self._pods.values()]), self._gone)
 
-    def _tell(self, events: list[Object]) -> None:
+    def _report_events(self, events: list[Object]) -> None:
         for event in sorted(events, key=cluster_events.order_of):
-            if cluster_events.is_about(event, self._job) and (key := cluster_events.key(event)) not in self._told:
-                self._told.add(key)
-                if text := cluster_events.report(event):
-                    self._view.report(text)
+            if cluster_events.is_about(event, self._job) and (text := cluster_events.text_of(event)):
+                self._report_once(cluster_events.key(event), text)
 
-    def _see(self, pods: list[Object]) -> None:
+    def _update_pods(self, pods: list[Object]) -> None:
         for pod in pods:
-            self._pods[str(dig(pod, "metadata", "uid"))] = pod
-            if self._events_refused and (text := cluster_events.of_waiting(pod)):
-                self._say_once(pod, text)
+            self._pods[uid_of(pod)] = pod
+            if self._events_denied and (text := cluster_events.waiting_text(pod)):
+                self._report_once(cluster_events.Key(uid_of(pod), "", text), text)
         self._read_next()
 
     def _read_next(self) -> None:
-        """Of each worker one log after the other, in the order of its pods."""
-        for pod in in_order([*self._pods.values()]):
-            uid, worker = str(dig(pod, "metadata", "uid")), contract.worker_of(pod)
+        """Start reading logs: for each worker one after the other, in the order of its pods."""
+        for pod in oldest_first([*self._pods.values()]):
+            uid, worker = uid_of(pod), chart.worker_of(pod)
             if worker not in self._reading and uid not in self._read and log_stream.started(pod):
                 self._reading[worker] = uid
                 self._read.add(uid)
                 log_stream.read(self._cluster, pod, self._news)
 
-    def _end(self, uid: str) -> None:
+    def _end_log(self, uid: str) -> None:
         self._reading = {worker: read for worker, read in self._reading.items() if read != uid}
-        # Its end is known by now, but the watch may not have brought it yet.
-        self._see([pod for pod in releases.pods_of(self._cluster, self._job) if dig(pod, "metadata", "uid") == uid])
-        if not condition(self._job, "Failed") and (text := end_of(self._pods[uid])):
-            self._say_once(self._pods[uid], text)
+        # The pod has ended by now, but the watch may not have delivered that yet.
+        self._update_pods([pod for pod in releases.pods_of(self._cluster, self._job) if uid_of(pod) == uid])
+        pod = self._pods[uid]
+        if not condition(self._job, "Failed") and (text := end_of(pod)):
+            self._report_once(cluster_events.Key(uid, "", text), text)
         self._read_next()
 
-    def _say_once(self, about: Object, text: str) -> None:
-        key = cluster_events.Key(str(dig(about, "metadata", "uid")), "", text)
-        if key not in self._told:
-            self._told.add(key)
+    def _report_once(self, key: cluster_events.Key, text: str) -> None:
+        if key not in self._reported:
+            self._reported.add(key)
             self._view.report(text)

@@ -1,10 +1,12 @@
-"""What scheduler, kubelet and Job controller report, in plain words. Pure."""
+"""Events of the cluster about a run, by scheduler, kubelet and controllers, in plain words. Pure."""
 
 import re
 from typing import NamedTuple
 
-from kubectl_catsdogs.base import contract
-from kubectl_catsdogs.base.contract import Object, dig, name_of, status_of
+from kubectl_catsdogs.base import chart
+from kubectl_catsdogs.base.chart import status_of
+from kubectl_catsdogs.base.objects import Object, dig, name_of
+from kubectl_catsdogs.base.text import plural
 
 WHO = {
     "default-scheduler": "scheduler",
@@ -21,54 +23,54 @@ WHO = {
 }
 PLAIN: dict[str, dict[str, str]] = {
     "Pod": {
-        "Scheduled": "{name} goes to node {node}",
+        "Scheduled": "{name} is assigned to node {node}",
         "FailedScheduling": "no node for {name} yet: {scheduling}",
-        "Pulling": "pulls image {image}",
-        "Pulled": "image {image} is there{took}",
+        "Pulling": "pulling image {image}",
+        "Pulled": "image {image} is present{took}",
         "Started": "container of {name} started",
-        "Killing": "ends the container of {name}",
+        "Killing": "stopping the container of {name}",
         "TaintManagerEviction": "evicts {name} from its node: {message}",
         "Evicted": "evicts {name}: {message}",
-        "Preempted": "{name} makes room for a more important pod",
+        "Preempted": "{name} is preempted by a pod of higher priority",
         "NodeNotReady": "the node of {name} is not ready",
         "TriggeredScaleUp": "adds a node for {name}",
         "NotTriggerScaleUp": "adds no node for {name}: {message}",
         "FailedMount": "cannot mount a volume of {name}: {message}",
         "FailedAttachVolume": "cannot attach a volume of {name}: {message}",
-        "BackOff": "waits before it tries again: {message}",
+        "BackOff": "backing off before a retry: {message}",
         "Failed": "{message}",
     },
     "Job": {
-        "SuccessfulCreate": "made pod {made}",
-        "SuccessfulDelete": "deleted pod {made}",
-        "FailedCreate": "cannot make a pod: {message}",
+        "SuccessfulCreate": "created pod {created}",
+        "SuccessfulDelete": "deleted pod {created}",
+        "FailedCreate": "cannot create a pod: {message}",
         "Completed": "the Job is complete",
         "Suspended": "the Job is suspended",
-        "Resumed": "the Job goes on",
+        "Resumed": "the Job is resumed",
         "BackoffLimitExceeded": "gives up: too many attempts have failed",
         "DeadlineExceeded": "gives up: the Job ran longer than allowed",
-        "PodFailurePolicy": "gives up, as no retry cures this: {message}",
+        "PodFailurePolicy": "gives up, as a retry would not help: {message}",
     },
     "PersistentVolumeClaim": {
-        "ProvisioningSucceeded": "volume {name} is there",
-        "ProvisioningFailed": "cannot make volume {name}: {message}",
+        "ProvisioningSucceeded": "volume {name} is provisioned",
+        "ProvisioningFailed": "cannot provision volume {name}: {message}",
     },
 }
-"""Kind and reason of an event → its text. Others are told as reason and message."""
+"""Kind and reason of an event → its text. Others are shown as reason and message."""
 QUIET = {"Created", "ExternalProvisioning", "Provisioning", "WaitForFirstConsumer", "WaitForPodScheduled"}
-"""Reasons that are of no use to whoever waits for a run."""
+"""Reasons that do not matter to somebody who waits for a run."""
 
 
 class Key(NamedTuple):
-    """The same for what is reported again, as each further attempt of one kind is."""
+    """Equal for repetitions of one event, as of failed attempts."""
 
     about: str
     reason: str
     message: str
 
 
-def report(event: Object) -> str | None:
-    """'scheduler: pets-x goes to node a'; None for what is not worth a line."""
+def text_of(event: Object) -> str | None:
+    """'scheduler: pets-x is assigned to node a'; None for an event that is not worth a line."""
     reason, message = str(event.get("reason", "")), " ".join(str(event.get("message", "")).split())
     if reason in QUIET:
         return None
@@ -78,7 +80,7 @@ def report(event: Object) -> str | None:
         "message": message,
         "node": _part(r" to (\S+)$", message),
         "image": _part(r'image "([^"]+)"', message),
-        "made": _part(r"pod: (\S+)", message),
+        "created": _part(r"pod: (\S+)", message),
         "took": _took(message),
         "scheduling": _scheduling(message),
     }
@@ -88,25 +90,25 @@ def report(event: Object) -> str | None:
 
 
 def key(event: Object) -> Key:
-    """Attempts differ in their times and counts only."""
+    """Return the event's key. Repetitions differ only in times and counts."""
     message = re.sub(r"[0-9.]+(ms|s|m)\b", "", str(event.get("message", "")))
     return Key(str(dig(event, "involvedObject", "uid")), str(event.get("reason")), message)
 
 
 def order_of(event: Object) -> tuple[str, int]:
-    """By the second, since only some have fractions of it, and within one as the API server has stored them."""
+    """Sort key: by second, as only some events have fractions, and within a second as the API server stored them."""
     version = str(dig(event, "metadata", "resourceVersion", default=""))
     return time_of(event), int(version) if version.isdecimal() else 0
 
 
 def time_of(event: Object) -> str:
-    """When it was reported last, to the second."""
+    """Return when the event was last reported, to the second."""
     times = (event.get("lastTimestamp"), event.get("eventTime"), dig(event, "metadata", "creationTimestamp"))
     return str(next((time for time in times if time), ""))[:19]
 
 
 def is_about(event: Object, job: Object) -> bool:
-    """Whether it is about this Job, its pods or their volumes, and not about those of an earlier Job of its name."""
+    """Return whether it is about this Job, its pods or volumes; not those of an earlier Job of the same name."""
     about = event.get("involvedObject") or {}
     kind, name = about.get("kind"), str(about.get("name", ""))
     ours = name_of(job)
@@ -116,24 +118,24 @@ def is_about(event: Object, job: Object) -> bool:
         return False
     if kind == "PersistentVolumeClaim" and name in _claims(job):
         return True
-    pod = re.escape(ours) + ("-[0-9]+" if contract.workers(job) > 1 else "") + "-[a-z0-9]{5}"
+    pod = re.escape(ours) + ("-[0-9]+" if chart.workers(job) > 1 else "") + "-[a-z0-9]{5}"
     known = {"Pod": pod, "PersistentVolumeClaim": f"{pod}-.+", "Workload": f"job-{re.escape(ours)}-.+"}
     return re.fullmatch(known.get(str(kind), "(?!)"), name) is not None
 
 
-def of_suspended(job: Object) -> str | None:
+def suspended_text(job: Object) -> str | None:
     if not dig(job, "spec", "suspend"):
         return None
-    queue = dig(job, "metadata", "labels", contract.QUEUE)
+    queue = dig(job, "metadata", "labels", chart.QUEUE)
     if queue is not None:
         return f"the Job is suspended; it starts when Kueue admits it to the queue {queue}"
     return "the Job is suspended; it starts when spec.suspend is false (helm upgrade … --set job.suspend=false)"
 
 
-def of_waiting(pod: Object) -> str | None:
-    """What the pod itself says of why it does not start, for whoever may not read events."""
+def waiting_text(pod: Object) -> str | None:
+    """Return why a pod does not start, from its own status, for users who may not read events."""
     conditions = dig(pod, "status", "conditions", default=[])
-    unscheduled = next((one for one in conditions if one.get("reason") == "Unschedulable"), None)
+    unscheduled = next((entry for entry in conditions if entry.get("reason") == "Unschedulable"), None)
     if unscheduled is not None:
         return f"no node for {name_of(pod)} yet: {_scheduling(str(unscheduled.get('message')))}"
     waiting = dig(status_of(pod), "state", "waiting", default={})
@@ -149,16 +151,16 @@ def _claims(job: Object) -> list[str]:
 
 def _scheduling(message: str) -> str:
     """'0/3 nodes are available: 3 Insufficient cpu. preemption: …' → 'of 3 nodes, 3 Insufficient cpu'."""
-    # What follows is whether it would help to end other pods; ' not found' is a leftover of such a text.
-    found = re.match(r"0/(\d+) nodes are available: (.*?)\.?(?: (?:preemption:|no new claims|not found).*)?$", message)
-    return f"of {found[1]} node{'' if found[1] == '1' else 's'}, {found[2]}" if found else message
+    # The rest tells whether evicting other pods would help; ' not found' is a leftover of such a text.
+    match = re.match(r"0/(\d+) nodes are available: (.*?)\.?(?: (?:preemption:|no new claims|not found).*)?$", message)
+    return f"of {plural(match[1], 'node')}, {match[2]}" if match else message
 
 
 def _part(pattern: str, message: str) -> str:
-    found = re.search(pattern, message)
-    return found.group(1) if found else message
+    match = re.search(pattern, message)
+    return match[1] if match else message
 
 
 def _took(message: str) -> str:
-    found = re.search(r" in ([0-9.]+m?s|[0-9]+m[0-9.]+s)", message)
-    return f", pulled in {found[1]}" if found else ", on the node already" if "already present" in message else ""
+    match = re.search(r" in ([0-9.]+m?s|[0-9]+m[0-9.]+s)", message)
+    return f", pulled in {match[1]}" if match else ", already on the node" if "already present" in message else ""

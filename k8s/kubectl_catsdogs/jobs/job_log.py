@@ -1,97 +1,237 @@
-"""What the job said: its log lines, in text or JSON, read back as events.
+"""The job's log: its lines of JSON read as events, and its lines of text as people see them. Pure.
 
-Only those events that the plugin has a use for. A line that is none of them is just a line.
+A line of JSON begins with `{` and has the event's name, its time and its data:
+
+    {"time": "2026-01-01T12:00:09.123+00:00", "event": "epoch", "epoch": 3, "epochs": 30, "accuracy": 0.712, …}
+
+With `logFormat: mixed`, the chart's default, such a line has no `text`: it is for programs, and the next line is the
+same event for people, `12:00:09 epoch 3/30: …`. With `json` there are only lines of JSON, each with its `text`. With
+`text` there are none, and nothing is known of a run's progress.
+
+Logs are untrusted input. A line that is not an event, or too large or too deeply nested to be one, is just a line of
+text; unknown fields, and fields of the wrong type, are ignored.
 """
 
 import json
+import math
 import re
-from typing import Any
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, NamedTuple, get_type_hints
 
-from kubectl_catsdogs.base.contract import Object, dig
+from kubectl_catsdogs.base.text import moment
 
-NUMBER = r"-?[0-9.]+|nan|inf"
-PATTERNS = {
-    "started": r"catsdogs \S+: run (?P<run_id>\S+), recipe (?P<recipe>\S+), (?P<epochs>\d+) epochs, seed \d+",
-    "already-published": r"run \S+ is already published at (?P<uri>\S+); nothing to do",
-    "assembling": r"waiting for (?P<whom>(?!storage, ).+), \S+ \S+ at most",
-    "fetching": r"fetching images: (?P<done>[\d,]+) of (?P<total>[\d,]+)",
-    "device": r"training on (?P<device>.+), \S+, \d+ replica\(s\)",
-    "resumed": r"resuming at epoch (?P<epoch>\d+)/(?P<epochs>\d+), step (?P<step>\d+)/(?P<steps>\d+), from .*",
-    "training": rf"epoch (?P<epoch>\d+)/(?P<epochs>\d+): step (?P<done>\d+)/(?P<total>\d+),"
-    rf" loss (?:{NUMBER}), accuracy (?P<accuracy>{NUMBER}) %, .* images/s",
-    "validating": r"epoch (?P<epoch>\d+)/(?P<epochs>\d+): validation step (?P<done>\d+)/(?P<total>\d+)",
-    "epoch": rf"epoch (?P<epoch>\d+)/(?P<epochs>\d+): loss (?:{NUMBER}), accuracy (?P<accuracy>{NUMBER}) %,"
-    rf" validation loss (?:{NUMBER}), validation accuracy (?P<val_accuracy>{NUMBER}) %,"
-    r" .*, .* images/s, (?P<remaining>.+) left",
-    "trained": rf"trained (?P<epochs>\d+) epochs in .+; best epoch (?P<best_epoch>\d+):"
-    rf" validation loss (?:{NUMBER}), validation accuracy (?P<val_accuracy>{NUMBER}) %",
-    "evaluating": r"evaluating: step (?P<done>\d+)/(?P<total>\d+)",
-    "evaluated": rf"test accuracy (?P<accuracy>{NUMBER}) % on .*",
-    "uploading": r"uploading: (?P<done>\d+) of (?P<total>\d+) artifacts",
-    "published": r"published \d+ artifacts, .+, each verified, at (?P<uri>\S+)",
-    "waiting": r"waiting for storage, .+ at most: (?P<reason>.*)",
-    "failed": r"ended with exit code (?P<exit_code>\d+): (?P<error>.*)",
+MAX_EVENT = 16_384
+"""Characters of a line that is read as an event; the job's own have a few hundred."""
+MAX_INTEGER = 10**15
+_MARKED = re.compile(r"(\d\d:\d\d:\d\d |catsdogs: )?worker [1-9]\d*: ")
+"""How the job's own lines name a worker other than worker 0."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of the log. A field is None where the line does not have it."""
+
+    worker: int | None = None
+    """Index of the worker that wrote it; worker 0 leaves it out."""
+    time: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Other(Event):
+    """An event that the plugin does not follow."""
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    recipe: str | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Assembling(Event):
+    """Waiting for other workers."""
+
+    whom: str | None = None
+
+
+@dataclass(frozen=True)
+class Waiting(Event):
+    """Waiting for storage."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Device(Event):
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    epoch: int | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class StageProgress(Event):
+    """How far a stage has come; one of several that the job writes now and then."""
+
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class Fetching(StageProgress):
+    pass
+
+
+@dataclass(frozen=True)
+class Evaluating(StageProgress):
+    pass
+
+
+@dataclass(frozen=True)
+class Uploading(StageProgress):
+    pass
+
+
+@dataclass(frozen=True)
+class Validating(StageProgress):
+    epoch: int | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Training(StageProgress):
+    epoch: int | None = None
+    epochs: int | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class EpochEnded(Event):
+    epoch: int | None = None
+    epochs: int | None = None
+    accuracy: float | None = None
+    val_accuracy: float | None = None
+    remaining: float | None = None
+    """Seconds."""
+
+
+@dataclass(frozen=True)
+class Trained(Event):
+    epochs: int | None = None
+    best_epoch: int | None = None
+    val_accuracy: float | None = None
+    """Of the best epoch."""
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Published(Event):
+    uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    exit_code: int | None = None
+    error: str | None = None
+
+
+EVENTS: dict[str, type[Event]] = {
+    "started": Started,
+    "already-published": Published,
+    "assembling": Assembling,
+    "waiting": Waiting,
+    "device": Device,
+    "resumed": Resumed,
+    "fetching": Fetching,
+    "training": Training,
+    "validating": Validating,
+    "epoch": EpochEnded,
+    "trained": Trained,
+    "evaluating": Evaluating,
+    "evaluated": Evaluated,
+    "uploading": Uploading,
+    "published": Published,
+    "failed": Failed,
 }
-_COMPILED = {event: re.compile(r"\d\d:\d\d:\d\d " + pattern) for event, pattern in PATTERNS.items()}
-WORKER = re.compile(r"(\d\d:\d\d:\d\d |catsdogs: )?worker [1-9]\d*: ")
-"""How a line of another worker than the first begins."""
-PROGRESS = {"fetching", "training", "validating", "evaluating", "uploading"}
-SHARES = {"accuracy", "val_accuracy"}
-WHOLE = {"done", "total", "epoch", "epochs", "best_epoch", "step", "steps", "exit_code"}
+"""The job's name of each event that the plugin follows."""
 
 
-def event_of(line: str) -> tuple[str, Object] | None:
-    """The event and its data, of a line as the pod's log has it; None for any other line, and one of another worker
-    than the first, which alone tells how far the run is.
+def event_of(line: str) -> Event | None:
+    """Return the event that a line of the log is; None for a line of text, or of JSON that is no event."""
+    if not line.startswith("{") or len(line) > MAX_EVENT:
+        return None
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("event"), str):
+        return None
+    kind = EVENTS.get(data["event"], Other)
+    hints = get_type_hints(kind)
+    return kind(**{field.name: _typed(data.get(field.name), hints[field.name]) for field in fields(kind)})
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """Return the value if it has the field's type, str, int or float, and is finite; else None."""
+    if isinstance(value, bool):
+        return None
+    if hint == str | None:
+        return value if isinstance(value, str) else None
+    if hint == int | None:
+        return value if isinstance(value, int) and abs(value) <= MAX_INTEGER else None
+    if isinstance(value, int) and abs(value) <= MAX_INTEGER:
+        return float(value)
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+class LogLine(NamedTuple):
+    """A line of one worker's log, decoded with surrogateescape."""
+
+    worker: int
+    raw: str
+
+    @property
+    def event(self) -> Event | None:
+        return event_of(self.raw)
+
+
+def text_of(line: str) -> str | None:
+    """Return a line as people read it: a line of JSON with a text as `12:00:09 text`, any other line as it is.
+
+    None for an event without a text, which is only for programs. A failure is only its error, as its exit code is shown
+    apart.
     """
-    if line.startswith("{"):
-        data = _json(line)
-        if dig(data, "worker", default=0):
-            return None
-        event = data.get("event") if isinstance(data, dict) else None
-        return (event, data) if event in PATTERNS else None
-    for event, pattern in _COMPILED.items():
-        if found := pattern.fullmatch(line):
-            return event, {name: _value(name, value) for name, value in found.groupdict().items()}
-    return None
+    event = event_of(line)
+    if event is None:
+        return line
+    if isinstance(event, Failed) and event.error is not None:
+        return event.error
+    if event.text is None:
+        return None
+    return f"{stamp_of(event)}{event.text}"
+
+
+def stamp_of(event: Event) -> str:
+    """Return how the job's line of text of the same event begins: '12:00:09 '; empty if the event has no time."""
+    time: datetime | None = moment(event.time)
+    return f"{time:%H:%M:%S} " if time else ""
+
+
+def last_text(lines: list[str]) -> str | None:
+    """Return the last line that people read."""
+    return next((text for line in reversed(lines) if (text := text_of(line)) is not None and text.strip()), None)
 
 
 def of_worker(line: str, index: int) -> str:
-    """The line with the worker in front, unless it is said there already, as the job's own lines say it."""
-    marked = not index or line.startswith("{") or WORKER.match(line)
+    """Return the line with its worker in front, unless the job has named it, as it does in its own lines."""
+    marked = not index or line.startswith("{") or _MARKED.match(line)
     return line if marked else f"worker {index}: {line}"
-
-
-def is_of_first(line: str) -> bool:
-    """Whether it is of the only worker, or the first."""
-    return not WORKER.match(line) and not dig(_json(line), "worker", default=0)
-
-
-def _json(line: str) -> Any:
-    """None if it is not."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _value(name: str, text: str) -> Any:
-    if name in WHOLE:
-        return int(text.replace(",", ""))
-    if name in SHARES:
-        return float(text) / 100
-    if name == "remaining":
-        return _seconds(text)
-    return text
-
-
-def _seconds(text: str) -> float | None:
-    """'0.4 s', '1:15 min', '2:03 h' → seconds."""
-    number, _, unit = text.partition(" ")
-    try:
-        if unit == "s":
-            return float(number)
-        large, small = map(int, number.split(":"))
-    except ValueError:
-        return None
-    return (large * 60 + small) * {"min": 1.0, "h": 60.0}.get(unit, 1.0)

@@ -1,4 +1,4 @@
-"""A further run's Job, made of a release's own: the chart stays the only description of it. Pure."""
+"""Makes a further run's Job from a release's own, so that only the chart describes Jobs. Pure."""
 
 import copy
 import hashlib
@@ -6,40 +6,40 @@ import json
 import re
 from typing import NamedTuple
 
-from kubectl_catsdogs.base import contract
-from kubectl_catsdogs.base.contract import Object, dig, name_of
-from kubectl_catsdogs.base.errors import Contradiction
-from kubectl_catsdogs.submit.options import Settings, same
+from kubectl_catsdogs.base import chart
+from kubectl_catsdogs.base.errors import ConfigError
+from kubectl_catsdogs.base.objects import Object, dig, name_of
+from kubectl_catsdogs.submit.settings import Settings, same
 
 MANAGER = "kubectl-catsdogs"
-"""In the label that names Helm in the chart's own Jobs, so that nobody takes these for a part of the release."""
-MOST = 63
+"""The value of MANAGED_BY, where the chart's own Jobs have Helm: these are not part of the release."""
+MAX_NAME = 63
 """Characters of a Job's name, which is also a label's value."""
-POD_LABELS = {contract.CONTROLLER_UID, contract.JOB_NAME, "controller-uid", "job-name"}
-"""Of a live Job's template, by the Job controller."""
-CHART_LABELS = {contract.MANAGED_BY, "helm.sh/chart"}
+POD_LABELS = {chart.CONTROLLER_UID, chart.JOB_NAME, "controller-uid", "job-name"}
+"""Labels that the Job controller adds to a Job's template."""
+CHART_LABELS = {chart.MANAGED_BY, "helm.sh/chart"}
 TOOLS = ("meta.helm.sh/", "helm.sh/", "kubectl.kubernetes.io/", "argocd.argoproj.io/", "batch.kubernetes.io/")
-"""Prefixes of annotations by which others recognise what they have made."""
-PATH_OF_RUN_ID = f"metadata.labels['{contract.JOB_NAME}']"
+"""Prefixes of annotations by which other tools recognise their own objects."""
+PATH_OF_RUN_ID = f"metadata.labels['{chart.JOB_NAME}']"
 
 
 class Source(NamedTuple):
-    """What a run is made of."""
+    """The template of further runs."""
 
     name: str
     """The Job's or CronJob's."""
     base: str
-    """What names begin with: the chart's name for all of the release."""
+    """Prefix of the names of runs: the chart's full name of the release."""
     labels: dict[str, str]
     annotations: dict[str, str]
     spec: Object
-    """A Job's, as the chart wrote it."""
+    """A Job's spec, as the chart wrote it."""
     own_run: bool
-    """Whether it is itself a run, with its template's settings."""
+    """Whether it is itself a run, rather than a CronJob."""
 
 
 def source_of(item: Object) -> Source:
-    """Of a Job or CronJob as the API gives it. Raises Contradiction if it trains nothing."""
+    """Return the template that a Job or CronJob contains. Raises ConfigError if it does not train."""
     name = name_of(item)
     if "jobTemplate" in item["spec"]:
         meta, spec = dig(item, "spec", "jobTemplate", "metadata", default={}), item["spec"]["jobTemplate"]["spec"]
@@ -47,21 +47,21 @@ def source_of(item: Object) -> Source:
     else:
         meta, spec = item["metadata"], _written(item)
         base = re.sub("-[0-9a-f]{10}$", "", name)
-    container = contract.container(spec["template"]["spec"])
+    container = chart.container(spec["template"]["spec"])
     if "command" in container or (container.get("args") or [""])[0] != "run":
-        raise Contradiction(f"{name} does not train: its container runs something else, as with diagnosticMode")
+        raise ConfigError(f"{name} does not train: its container runs something else, as with diagnosticMode")
     annotations = {
         key: value
         for key, value in (meta.get("annotations") or {}).items()
-        if not key.startswith(TOOLS) and key not in (contract.SPEC, contract.SET, contract.ORIGIN)
+        if not key.startswith(TOOLS) and key not in (chart.SPEC, chart.SET, chart.ORIGIN)
     }
     labels = {key: value for key, value in (meta.get("labels") or {}).items() if key not in CHART_LABELS}
     return Source(name, base, labels, annotations, spec, "jobTemplate" not in item["spec"])
 
 
 def _written(job: Object) -> Object:
-    """A Job's spec without what the API server and the Job controller have added."""
-    if kept := dig(job, "metadata", "annotations", contract.SPEC):
+    """Return a Job's spec without what the API server and the Job controller have added."""
+    if kept := dig(job, "metadata", "annotations", chart.SPEC):
         spec: Object = json.loads(kept)
         return spec
     spec = copy.deepcopy(job["spec"])
@@ -74,33 +74,33 @@ def _written(job: Object) -> Object:
 
 
 def changes(source: Source, settings: Settings) -> Settings:
-    """Those of the settings that differ from the source's template."""
-    told = contract.options({"spec": source.spec})
-    return {name: text for name, text in settings.items() if not same(name, told.get(name), text)}
+    """Return the settings that differ from the template."""
+    current = chart.options({"spec": source.spec})
+    return {name: text for name, text in settings.items() if not same(name, current.get(name), text)}
 
 
 def job_of(source: Source, settings: Settings, namespace: str, owner: Object | None = None) -> Object:
-    """The Job of a run with these settings, ready to be created.
+    """Return the Job of a run with these settings, ready to be created.
 
-    Its name follows from the source's template and the changes. Its run id is its name, unless the settings have one.
-    `owner` is a reference to the object with which it shall go.
+    Its name follows from the template and the changes. Its run id is its name, unless the settings contain one. `owner`
+    is a reference to the object with which it is deleted.
     """
     changed = changes(source, settings)
     spec = copy.deepcopy(source.spec)
-    _tell(contract.container(spec["template"]["spec"]), changed)
-    # Kueue takes up what is suspended, and what the release's values suspend is to run now.
+    _apply(chart.container(spec["template"]["spec"]), changed)
+    # Kueue admits suspended Jobs; a Job that the release's values suspend is to run now.
     spec.pop("suspend", None)
-    if contract.QUEUE in source.labels:
+    if chart.QUEUE in source.labels:
         spec["suspend"] = True
     annotations = {
-        contract.ORIGIN: source.name,
-        contract.SET: " ".join(f"{name}={text}" for name, text in sorted(changed.items())),
+        chart.ORIGIN: source.name,
+        chart.SET: " ".join(f"{name}={text}" for name, text in sorted(changed.items())),
     }
     metadata: Object = {
         "name": _name(source.base, spec),
         "namespace": namespace,
-        "labels": {**source.labels, contract.MANAGED_BY: MANAGER},
-        "annotations": {**source.annotations, **annotations, contract.SPEC: json.dumps(spec, sort_keys=True)},
+        "labels": {**source.labels, chart.MANAGED_BY: MANAGER},
+        "annotations": {**source.annotations, **annotations, chart.SPEC: json.dumps(spec, sort_keys=True)},
     }
     if owner is not None:
         metadata["ownerReferences"] = [owner]
@@ -108,32 +108,32 @@ def job_of(source: Source, settings: Settings, namespace: str, owner: Object | N
 
 
 def _name(base: str, spec: Object) -> str:
-    """Ends in a hash of all that decides what the pods do, as the chart's own names do."""
+    """Return a name that ends in a hash of everything that decides what the pods do, as the chart's names do."""
     decisive = [spec["template"], spec.get("podFailurePolicy")]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:10]
-    return f"{base.replace('.', '-')[: MOST - 11].rstrip('-')}-{digest}"
+    return f"{base.replace('.', '-')[: MAX_NAME - 11].rstrip('-')}-{digest}"
 
 
-def _tell(container: Object, changed: Settings) -> None:
-    """Puts the settings into the environment, and takes away what would win over them, or keep the old run id."""
-    told = {"run_id": "", **changed}
-    container["args"] = _without([str(arg) for arg in container["args"]], set(told))
-    variables = {variable["name"]: variable for variable in (_variable(*setting) for setting in told.items())}
+def _apply(container: Object, changed: Settings) -> None:
+    """Write the settings into the environment, and remove arguments that would override them and the old run id."""
+    settings = {"run_id": "", **changed}
+    container["args"] = _without([str(arg) for arg in container["args"]], set(settings))
+    variables = {variable["name"]: variable for variable in (_variable(*setting) for setting in settings.items())}
     entries = container.get("env") or []
-    there = {entry["name"] for entry in entries}
+    existing = {entry["name"] for entry in entries}
     container["env"] = [variables.get(entry["name"], entry) for entry in entries]
-    container["env"] += [variable for name, variable in variables.items() if name not in there]
+    container["env"] += [variable for name, variable in variables.items() if name not in existing]
 
 
 def _variable(name: str, text: str) -> Object:
-    variable = contract.PREFIX + name.upper()
+    variable = chart.VARIABLE_PREFIX + name.upper()
     if name == "run_id" and not text:
         return {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": PATH_OF_RUN_ID}}}
     return {"name": variable, "value": text}
 
 
 def _without(args: list[str], names: set[str]) -> list[str]:
-    """The arguments without these options, each of which takes a value: --name=value or --name value."""
+    """Return the arguments without these options, each of which has a value: --name=value or --name value."""
     kept: list[str] = []
     value_follows = False
     for arg in args:

@@ -1,4 +1,4 @@
-"""Creates Jobs, so many at a time, and waits for their ends."""
+"""Creates Jobs, a limited number at a time, and waits for their ends."""
 
 import contextlib
 import queue
@@ -6,124 +6,124 @@ from collections.abc import Callable, Sequence
 
 from kubectl_catsdogs.api.client import Cluster
 from kubectl_catsdogs.api.watch import Changed, Listed, Message, watch
-from kubectl_catsdogs.base import contract
-from kubectl_catsdogs.base.contract import Object, dig, name_of
+from kubectl_catsdogs.base import chart
 from kubectl_catsdogs.base.errors import Conflict, Failure, NotFound
+from kubectl_catsdogs.base.objects import Object, dig, name_of
+from kubectl_catsdogs.base.text import shell_command
 from kubectl_catsdogs.jobs import releases
-from kubectl_catsdogs.jobs.outcome import STOPPED, Outcome, outcome, stopped
-from kubectl_catsdogs.jobs.state import is_going, resume, state_of
+from kubectl_catsdogs.jobs.outcome import INTERRUPTED, Outcome, outcome, stopped
+from kubectl_catsdogs.jobs.state import is_active, resume_command, state_of
 
-Say = Callable[[str], None]
+Write = Callable[[str], None]
 
 
 def end(job: Object, pods: list[Object], gone: bool = False) -> Outcome | None:
-    """How the run ended; to be stopped is an end as well."""
+    """Return how the run ended; a run that was stopped has ended, too."""
     ended = outcome(job, pods, gone)
     if ended is None and stopped(job):
-        return Outcome(f"run {contract.run_id(job)} is stopped: its Job {name_of(job)} is suspended", STOPPED)
+        return Outcome(f"run {chart.run_id(job)} is stopped: its Job {name_of(job)} is suspended", INTERRUPTED)
     return ended
 
 
 class Sweep:
-    """Names follow from settings, so what is there already counts as done or at work: whoever submits the same again
-    goes on where an earlier command was interrupted. No Job is made before there is room for it, and so none needs to
-    be looked after by this command: neither Kueue nor `stop` would know such a suspended one from their own.
+    """Names follow from settings, so Jobs that exist count as done or active: submitting the same again continues where
+    an earlier command was interrupted. No Job is created before there is room for it, so that none depends on this
+    command: neither Kueue nor `stop` could tell such a suspended Job from their own.
     """
 
-    def __init__(self, cluster: Cluster, jobs: Sequence[Object], parallel: int, wait: bool, say: Say):
-        """The jobs are of one release; `wait` for the end of each, rather than until each is made."""
-        self._cluster, self._parallel, self._wait, self._say = cluster, parallel, wait, say
-        self.left = list(jobs)
-        """Not yet made."""
-        self._going: dict[str, Object] = {}
-        """Name → the Job as it was seen last."""
+    def __init__(self, cluster: Cluster, jobs: Sequence[Object], parallel: int, wait: bool, write: Write):
+        """The jobs are of one release. `wait` means until each has ended, rather than until each is created."""
+        self._cluster, self._parallel, self._wait, self._write = cluster, parallel, wait, write
+        self.pending = list(jobs)
+        """Not yet created."""
+        self._active: dict[str, Object] = {}
+        """Name → the Job as last seen."""
         self._codes = [0]
 
     def run(self) -> int:
-        """With `wait` the worst of the runs' exit codes, that is the highest; else 0. Raises a Failure."""
-        release = releases.release_of(self.left[0])
-        there: dict[str, Object] = {}
-        if not self._wait and len(self.left) <= self._parallel:
-            self._begin({name_of(job): job for job in releases.every_job(self._cluster, release)})
+        """Return, with `wait`, the highest of the runs' exit codes; else 0. Raises a Failure."""
+        release = releases.release_of(self.pending[0])
+        existing: dict[str, Object] = {}
+        if not self._wait and len(self.pending) <= self._parallel:
+            self._create({name_of(job): job for job in releases.all_jobs(self._cluster, release)})
             return 0
         news: queue.Queue[Message] = queue.Queue()
-        # Before the first Job is made, so that no end is missed; a Job may be removed as soon as it has ended.
-        watch(self._cluster, "jobs", news, labels=f"{contract.INSTANCE}={release}")
-        while self._waits():
-            self._take(news.get(), there)
-            self._begin(there)
+        # Before the first Job is created, so that no end is missed: a Job may be removed as soon as it has ended.
+        watch(self._cluster, "jobs", news, labels=f"{chart.INSTANCE}={release}")
+        while self._unfinished():
+            self._take(news.get(), existing)
+            self._create(existing)
         return max(self._codes) if self._wait else 0
 
-    def _waits(self) -> bool:
-        return bool(self.left or (self._wait and self._going))
+    def _unfinished(self) -> bool:
+        return bool(self.pending or (self._wait and self._active))
 
-    def _take(self, message: Message, there: dict[str, Object]) -> None:
+    def _take(self, message: Message, existing: dict[str, Object]) -> None:
         match message.content:
             case Failure() as failure:
                 raise failure
             case Listed(items):
-                there.clear()
-                there.update({name_of(job): job for job in items})
-                for name in list(self._going):
-                    # A list that is read while a Job is made may lack it.
-                    found = there.get(name) or self._find(name)
-                    self._look(found or self._going[name], gone=found is None)
+                existing.clear()
+                existing.update({name_of(job): job for job in items})
+                for name in list(self._active):
+                    # A list that was read while a Job was created may lack it.
+                    current = existing.get(name) or self._get(name)
+                    self._update(current or self._active[name], gone=current is None)
             case Changed(job, gone):
-                there.pop(name_of(job), None)
+                existing.pop(name_of(job), None)
                 if not gone:
-                    there[name_of(job)] = job
-                if name_of(job) in self._going:
-                    self._look(job, gone)
+                    existing[name_of(job)] = job
+                if name_of(job) in self._active:
+                    self._update(job, gone)
 
-    def _find(self, name: str) -> Object | None:
+    def _get(self, name: str) -> Object | None:
         with contextlib.suppress(NotFound):
             return self._cluster.get("jobs", name)
         return None
 
-    def _begin(self, there: dict[str, Object]) -> None:
-        """Makes as many as there is room for, of those that are not there."""
-        while self.left and len(self._going) < self._parallel:
-            job = self.left[0]
-            what = dig(job, "metadata", "annotations", contract.SET, default="")
-            title = f"run {contract.run_id(job)}{f' ({what})' if what else ''}"
-            found = there.get(name_of(job))
-            if found is None:
+    def _create(self, existing: dict[str, Object]) -> None:
+        """Create as many pending Jobs as there is room for; those that exist are only reported."""
+        while self.pending and len(self._active) < self._parallel:
+            job = self.pending[0]
+            settings = dig(job, "metadata", "annotations", chart.SET, default="")
+            title = f"run {chart.run_id(job)}{f' ({settings})' if settings else ''}"
+            already = existing.get(name_of(job))
+            if already is None:
                 try:
-                    self._going[name_of(job)] = self._cluster.create("jobs", job)
+                    self._active[name_of(job)] = self._cluster.create("jobs", job)
                 except Conflict:
-                    # Somebody submits the same.
-                    found = self._cluster.get("jobs", name_of(job))
-            del self.left[0]
-            if found is None:
-                self._say(f"{title}: submitted")
+                    # Somebody else submits the same.
+                    already = self._cluster.get("jobs", name_of(job))
+            del self.pending[0]
+            if already is None:
+                self._write(f"{title}: submitted")
             else:
-                self._found(title, found)
+                self._take_existing(title, already)
 
-    def _found(self, title: str, job: Object) -> None:
+    def _take_existing(self, title: str, job: Object) -> None:
         pods = releases.pods_of(self._cluster, job)
         state, _ = state_of(job, pods)
-        self._say(f"{title}: is there already, {state}{_advice(job, state)}")
-        if is_going(job):
-            self._going[name_of(job)] = job
+        self._write(f"{title}: already exists, {state}{_advice(job, state)}")
+        if is_active(job):
+            self._active[name_of(job)] = job
         elif ended := end(job, pods):
             self._codes.append(ended.exit_code)
 
-    def _look(self, job: Object, gone: bool) -> None:
-        self._going[name_of(job)] = job
-        if gone or not is_going(job):
+    def _update(self, job: Object, gone: bool) -> None:
+        self._active[name_of(job)] = job
+        if gone or not is_active(job):
             ended = end(job, releases.pods_of(self._cluster, job), gone)
             if ended is not None:
-                del self._going[name_of(job)]
-                self._say(ended.text)
+                del self._active[name_of(job)]
+                self._write(ended.text)
                 self._codes.append(ended.exit_code)
 
 
 def _advice(job: Object, state: str) -> str:
     if state == "Suspended":
-        return f"; it goes on with: {resume(job)}"
+        return f"; resume it with: {resume_command(job)}"
     if state == "Failed":
-        delete = contract.command(
-            "kubectl", "delete", "job", name_of(job), "-n", str(dig(job, "metadata", "namespace", default="default"))
-        )
-        return f"; to go on where it failed, cure the cause and submit it again after: {delete}"
+        namespace = str(dig(job, "metadata", "namespace", default="default"))
+        delete = shell_command("kubectl", "delete", "job", name_of(job), "-n", namespace)
+        return f"; to resume it, correct the cause, and submit it again after: {delete}"
     return ""

@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from catsdogs.data import sample, zip_reader
+from catsdogs.data import split as splits
 from catsdogs.data.archive import Archive, open_archive, unpack
+from catsdogs.data.assignment import Counts, Image
 from catsdogs.data.labels import CLASSES, SPLITS
-from catsdogs.data.split import MARKER, Counts, Image, Record, Split, assign, build, load, split_id
+from catsdogs.data.split import FORMAT, MARKER, Record, Split, build, load, split_id
 from catsdogs.runtime.errors import BadData, Interrupted, VolumeError
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
+from tests.conftest import Catsdogs
 from tests.recorder import Recorder
 
 COUNTS = Counts(4, 2, 2)
@@ -99,51 +100,6 @@ def check(split: Split) -> None:
         assert (len(data), hashlib.sha256(data).hexdigest()) == (record.size, record.sha256), record.path
 
 
-# --- which image goes where ---
-
-NUMBERS = st.sets(st.integers(0, 30)).map(sorted)
-BROKEN = st.sets(st.tuples(st.sampled_from(CLASSES), st.integers(0, 30)))
-SMALL_COUNTS = st.builds(Counts, *[st.integers(0, 5)] * 3)
-
-
-@given(st.fixed_dictionaries({"cat": NUMBERS, "dog": NUMBERS}), SMALL_COUNTS, BROKEN)
-def test_places_belong_to_numbers_and_spares_stand_in(
-    numbers: dict[str, list[int]], counts: Counts, broken: set[Image]
-) -> None:
-    places = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
-    usable = {label: [n for n in numbers[label] if (label, n) not in broken] for label in CLASSES}
-    short = [label for label in CLASSES if len(usable[label]) < len(places)]
-    if short:
-        with pytest.raises(BadData, match="too few images") as caught:
-            assign("a.zip", numbers, counts, broken)
-        for label in CLASSES:
-            said = f"{len(places)} {label}s are wanted, {len(usable[label])} are usable"
-            assert (said in str(caught.value)) == (label in short)
-        return
-
-    assigned = assign("a.zip", numbers, counts, broken)
-    for label in CLASSES:
-        spares = [number for number in usable[label] if number >= len(places)]
-        holders = [place if place in usable[label] else spares.pop(0) for place in range(len(places))]
-        assert [n for of, n in assigned if of == label] == holders
-        assert [assigned[label, holder] for holder in holders] == places
-    assert assign("a.zip", numbers, counts, sorted(broken, reverse=True)) == assigned
-
-
-def test_the_default_split_is_that_of_the_book() -> None:
-    assigned = assign("a.zip", dict.fromkeys(CLASSES, range(12_500)), Counts(1000, 500, 500))
-    assert len(assigned) == 4000
-    for label in CLASSES:
-        assert [assigned[label, n] for n in (0, 999, 1000, 1499, 1500, 1999)] == [
-            "train", "train", "validation", "validation", "test", "test",
-        ]  # fmt: skip
-
-
-def test_all_25000_images_can_be_used() -> None:
-    assigned = assign("a.zip", dict.fromkeys(CLASSES, range(12_500)), Counts(10_000, 1_250, 1_250))
-    assert len(assigned) == 25_000
-
-
 # --- the directories ---
 
 
@@ -175,9 +131,9 @@ def test_what_is_broken_is_left_out_with_its_reason_and_a_spare_takes_its_place(
     check(split)
     assert numbers(split, "cat") == {"train": [0, 2, 3, 8], "validation": [4, 5], "test": [6, 7]}
     assert numbers(split, "dog") == {"train": [0, 1, 2, 3], "validation": [4, 9], "test": [6, 10]}
-    assert json.loads((split.directory / MARKER).read_bytes())["quarantined"] == split.quarantined
-    reasons = {entry["member"]: entry.pop("reason") for entry in split.quarantined}
-    assert split.quarantined == [
+    assert json.loads((split.directory / MARKER).read_bytes())["quarantined"] == split.excluded
+    reasons = {entry["member"]: entry.pop("reason") for entry in split.excluded}
+    assert split.excluded == [
         {"member": "train/cat.1.jpg", "replaced_by": "train/cat.8.jpg"},
         {"member": "train/dog.5.jpg", "replaced_by": "train/dog.9.jpg"},
         {"member": "train/dog.8.jpg"},
@@ -194,7 +150,7 @@ def test_a_member_with_a_wrong_crc_is_left_out_too(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(whole.replace(data, data[:300] + bytes(60) + data[360:]))
     split = built(open_archive(str(tmp_path / "a.zip")), tmp_path / "split")
     check(split)
-    assert split.quarantined == [
+    assert split.excluded == [
         {"member": "train/cat.3.jpg", "reason": "its CRC-32 is wrong", "replaced_by": "train/cat.8.jpg"}
     ]
 
@@ -228,7 +184,7 @@ def kinds_of_picture() -> dict[Image, bytes]:
 
 def test_png_cmyk_and_grayscale_are_usable(tmp_path: Path) -> None:
     split = built(archive_of(tmp_path / "a.zip", kinds_of_picture()), tmp_path / "split")
-    assert split.quarantined == []
+    assert split.excluded == []
     check(split)
 
 
@@ -345,6 +301,66 @@ def test_the_same_contents_at_another_address_are_the_same_split(archive: Archiv
     assert split_id(open_archive(str(copy)), COUNTS) == split_id(archive, COUNTS)
     other = archive_of(tmp_path / "c.zip", {("cat", 1): TEXT + b" "})
     assert split_id(other, COUNTS) != split_id(archive, COUNTS)
+
+
+# --- versions ---
+
+
+def changed(split: Path, **fields: object) -> None:
+    """Write split.json again with other fields; None removes one."""
+    document = {**json.loads((split / MARKER).read_bytes()), **fields}
+    kept = {name: value for name, value in document.items() if value is not None}
+    (split / MARKER).write_text(json.dumps(kept))
+
+
+def test_the_id_of_a_split_by_rule_1_is_that_of_older_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/golden has the volume that an older version made: dogs-vs-cats.zip, and a split under this id."""
+    golden = Path(__file__).parents[2] / "golden"
+    archive, counts = open_archive(str(golden / "dogs-vs-cats.zip")), Counts(12, 4, 4)
+    monkeypatch.setattr(splits, "RULE", 1)
+    assert (golden / "volume/splits" / split_id(archive, counts) / MARKER).exists()
+
+
+def test_a_split_by_another_rule_has_another_id_and_is_not_reused(
+    archive: Archive, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = {split_id(archive, COUNTS)}
+    for rule in (2, 3):
+        monkeypatch.setattr(splits, "RULE", rule)
+        ids.add(split_id(archive, COUNTS))
+        assert load(split.directory, COUNTS, Log([])) is None
+    assert len(ids) == 3
+    built(archive, split.directory)
+    assert json.loads((split.directory / MARKER).read_bytes())["rule"] == 3
+    assert load(split.directory, COUNTS, Log([])) == split
+
+
+def test_a_split_without_a_rule_is_of_rule_1(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(split.directory, rule=None)
+    monkeypatch.setattr(splits, "RULE", 1)
+    assert load(split.directory, COUNTS, Log([])) == split
+    monkeypatch.setattr(splits, "RULE", 2)
+    assert load(split.directory, COUNTS, Log([])) is None
+
+
+def test_a_split_file_without_a_format_is_read(split: Split) -> None:
+    changed(split.directory, format=None)
+    assert load(split.directory, COUNTS, Log([])) == split
+
+
+def test_a_split_file_of_a_newer_format_ends_with_78_and_is_left_alone(
+    sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path
+) -> None:
+    command = ["prepare", f"--archive={sample_archive}", "--output=runs", "--volume=volume", "--run-id=new",
+               "--train-per-class=4", "--validation-per-class=2", "--test-per-class=2", "--batch-size=4"]  # fmt: skip
+    assert catsdogs(*command).returncode == 0
+    [marker] = tmp_path.glob(f"volume/splits/*/{MARKER}")
+    changed(marker.parent, format=FORMAT + 1)
+    before = {**files(marker.parent), MARKER: marker.read_bytes()}
+    refused = catsdogs(*command)
+    assert refused.returncode == 78
+    assert f"{MARKER}: written by a newer version of catsdogs-train" in refused.stderr.splitlines()[-1]
+    assert {**files(marker.parent), MARKER: marker.read_bytes()} == before
 
 
 @pytest.mark.parametrize("checks", [0, 1, 3, 8])

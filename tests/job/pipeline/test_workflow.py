@@ -218,14 +218,6 @@ def test_interrupted_run_goes_on_without_its_volume(
     assert published["predictions.csv"] == finished.published["predictions.csv"]
 
 
-def test_required_gpu_that_is_not_there(catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path) -> None:
-    process = catsdogs("run", f"--archive={sample_archive}", f"--output={tmp_path}/out", "--require-gpu", *SMALL)
-    assert process.returncode == 69
-    [line] = process.stderr.splitlines()
-    assert "no usable GPU: TensorFlow says: " in line
-    assert not list((tmp_path / "out").rglob("run.json"))
-
-
 def zip_of(**members: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:

@@ -205,7 +205,7 @@ def test_image_that_was_damaged_meanwhile(tmp_path: Path, directory: Path) -> No
 
 def test_page_of_a_model_without_mistakes_and_a_run_without_losses(tmp_path: Path, directory: Path) -> None:
     metrics = {key: value for key, value in METRICS.items() if key != "peak_memory_bytes"}
-    right = [one for one in predictions() if one.truth == one.verdict]
+    right = [one for one in predictions() if one.label == one.predicted]
     found = Page(written_page(tmp_path, directory, metrics=metrics, predictions=right))
     assert found.words.count("None.") == 2
     assert "peak memory" not in found.words
@@ -213,7 +213,7 @@ def test_page_of_a_model_without_mistakes_and_a_run_without_losses(tmp_path: Pat
 
 
 def test_page_of_a_model_that_diverged(tmp_path: Path, directory: Path) -> None:
-    lost = [one._replace(probability=math.nan, verdict="cat") for one in predictions()]
+    lost = [one._replace(probability=math.nan, predicted="cat") for one in predictions()]
     found = Page(written_page(tmp_path, directory, predictions=lost))
     assert found.words.count("The model predicted no finite probabilities") == 2
     assert found.pictures == []

@@ -1,8 +1,8 @@
 import ast
 import io
 import json
-import re
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +11,9 @@ import pytest
 
 import catsdogs
 from catsdogs.runtime import events, log
-from catsdogs.runtime.console import Terminal
 from catsdogs.runtime.events import EVENTS, AlreadyTrained, Evaluating, Event
 from catsdogs.runtime.formatting import duration_text, size_text
-from catsdogs.runtime.log import JsonLines, JsonLinesWithoutText, Log, TextLines
+from catsdogs.runtime.log import JsonLines, Log, MixedLines, TextLines
 from tests.recorder import Recorder
 
 HOSTILE = "cat.1.jpg\r\x1b[2Kall is well\nand more\x85\u2028"
@@ -55,17 +54,19 @@ def test_progress_is_what_can_be_shown_as_a_bar() -> None:
 @pytest.mark.parametrize("worker", [0, 3])
 @pytest.mark.parametrize("event", EVENTS.values())
 def test_all_formats_report_the_same(event: type[Event], worker: int) -> None:
-    text, lines, bare = io.StringIO(), io.StringIO(), io.StringIO()
+    text, lines, mixed = io.StringIO(), io.StringIO(), io.StringIO()
     one = example(event)
     TextLines(text).show(one, worker)
     JsonLines(lines).show(one, worker)
-    JsonLinesWithoutText(bare).show(one, worker)
-    line, short = json.loads(lines.getvalue()), json.loads(bare.getvalue())
+    MixedLines(mixed).show(one, worker)
+    for_programs, for_people = mixed.getvalue().splitlines()
+    line, short = json.loads(lines.getvalue()), json.loads(for_programs)
     sentence = f"worker 3: {one.sentence()}" if worker else one.sentence()
     assert text.getvalue().partition(" ")[2] == sentence + "\n"
     data = {**({"worker": 3} if worker else {}), **one.data()}
     assert line == {"time": line["time"], "event": event.name, "text": sentence, **data}
     assert short == {"time": short["time"], "event": event.name, **data}
+    assert for_people == f"{datetime.fromisoformat(short['time']):%H:%M:%S} {sentence}"
 
 
 def test_counts_agree_with_their_nouns() -> None:
@@ -161,28 +162,6 @@ class TestLog:
         assert lines[0]["run_id"] == "within"
         assert (lines[1]["exit_code"], lines[1]["error"]) == (1, "by\nzero")
         assert len(sink.shown) == 3
-
-
-HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-
-
-class Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_takes_its_bar_back_before_it_says_more() -> None:
-    screen = Screen(newline="")
-    terminal = Terminal(screen)
-    for done in (1, 2):
-        terminal.show(Evaluating(done=done, total=2), 0)
-    terminal.show(AlreadyTrained(run_id="r"), 0)
-    bar, text = screen.getvalue().split(Terminal.ERASED)
-    assert bar.count("\r") >= 2
-    assert re.search("evaluating .* 100%", bar.rpartition("\r")[2])
-    assert Terminal.ERASED.endswith(SHOW_CURSOR)
-    assert HIDE_CURSOR not in text
-    assert text.endswith("run r is already trained on this volume\n")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from catsdogs.runtime.errors import Unavailable
+from catsdogs.config.history import History
+from catsdogs.runtime.errors import ConfigError, Unavailable
 from catsdogs.runtime.log import Log
 from catsdogs.storage.store import Folder, Stat
 from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Mirror, Progress
@@ -17,9 +20,17 @@ RANDOM = np.random.default_rng(7)
 KERNEL = RANDOM.normal(size=(40, 30)).astype(np.float32)
 
 
+HISTORY: History = [
+    {
+        "epoch": number + 1, "loss": 0.7 / (number + 1), "accuracy": 0.5,
+        "val_loss": 0.1 * number, "val_accuracy": 0.6, "seconds": 1.5,
+    }
+    for number in range(12)
+]  # fmt: skip
+
+
 def checkpoint(epoch: int, step: int) -> Checkpoint:
-    history = [{"epoch": number + 1, "loss": 0.7 / (number + 1), "val_loss": 0.1 * number} for number in range(epoch)]
-    progress = Progress(epoch, step, [12.5, 3.0, 4.0], 1.25, history, best_epoch=0 if epoch else None)
+    progress = Progress(epoch, step, [12.5, 3.0, 4.0], 1.25, HISTORY[:epoch], best_epoch=0 if epoch else None)
     variables: Arrays = [
         KERNEL,
         np.array([np.nan, np.inf, -0.0, 1e-45], np.float32),
@@ -27,10 +38,11 @@ def checkpoint(epoch: int, step: int) -> Checkpoint:
         np.zeros((0, 3), np.float32),
         np.array([7, 2**32 - 1], np.uint32),
     ]
-    return Checkpoint(progress, variables, [KERNEL + 1] if epoch else [])
+    kinds = ["kernel", "bias", "iteration", "velocity", "state"]
+    return Checkpoint(progress, variables, [KERNEL + 1] if epoch else [], kinds)
 
 
-class Said(Recorder):
+class Reports(Recorder):
     @property
     def damaged(self) -> list[str]:
         """The names of the checkpoints that were passed over."""
@@ -38,16 +50,16 @@ class Said(Recorder):
 
 
 @pytest.fixture
-def said() -> Said:
-    return Said()
+def reports() -> Reports:
+    return Reports()
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path, said: Said) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoint", Log([said]))
+def checkpoints(tmp_path: Path, reports: Reports) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoint", Log([reports]))
 
 
-def there(directory: Path) -> list[str]:
+def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
@@ -58,6 +70,7 @@ def assert_newest(checkpoints: Checkpoints, epoch: int, step: int) -> None:
     expected = checkpoint(epoch, step)
     assert path.name == f"{epoch:06d}-{step:06d}.npz"
     assert actual.progress == expected.progress
+    assert (actual.kinds, actual.versions) == (expected.kinds, expected.versions)
     for ours, theirs in ((actual.variables, expected.variables), (actual.best_weights, expected.best_weights)):
         assert [(array.dtype, array.shape) for array in ours] == [(array.dtype, array.shape) for array in theirs]
         assert [array.tobytes() for array in ours] == [array.tobytes() for array in theirs]
@@ -67,19 +80,19 @@ def assert_newest(checkpoints: Checkpoints, epoch: int, step: int) -> None:
 def test_what_was_saved_is_found_again_to_the_bit(checkpoints: Checkpoints, epoch: int, step: int) -> None:
     path = checkpoints.save(checkpoint(epoch, step))
     assert_newest(checkpoints, epoch, step)
-    assert there(path.parent) == [path.name]
+    assert names(path.parent) == [path.name]
 
 
-def test_there_may_be_none(checkpoints: Checkpoints, said: Said) -> None:
+def test_there_may_be_none(checkpoints: Checkpoints, reports: Reports) -> None:
     assert checkpoints.newest() is None
-    assert said.events == []
+    assert reports.events == []
 
 
 def test_the_newest_and_the_one_before_are_kept(checkpoints: Checkpoints) -> None:
     for epoch, step in ((0, 9), (0, 100), (1, 0), (1, 0), (10, 0)):
         checkpoints.save(checkpoint(epoch, step))
         assert_newest(checkpoints, epoch, step)
-    assert there(checkpoints.directory) == ["000001-000000.npz", "000010-000000.npz"]
+    assert names(checkpoints.directory) == ["000001-000000.npz", "000010-000000.npz"]
 
 
 def without(member: str) -> Callable[[bytes], bytes]:
@@ -105,6 +118,15 @@ def with_progress(document: object) -> Callable[[bytes], bytes]:
     return replace
 
 
+def with_format(value: object) -> Callable[[bytes], bytes]:
+    def replace(data: bytes) -> bytes:
+        result = io.BytesIO()
+        np.savez(result, allow_pickle=False, **{**np.load(io.BytesIO(data)), "format": np.array(value)})
+        return result.getvalue()
+
+    return replace
+
+
 def flipped(data: bytes, bit: int) -> bytes:
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
@@ -122,23 +144,63 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "variable missing": without("variables/4.npy"),
     "best weights missing": without("best/0.npy"),
     "progress missing": without("progress.npy"),
+    "versions missing": without("versions.npy"),
+    "kinds missing": without("kinds.npy"),
+    "format is no number": with_format("one"),
+    "format below 0": with_format(-1),
+    "two formats": with_format([1, 1]),
     "all variables missing": without("variables.npy"),
     "progress of another version": with_progress({"epoch": 2, "steps": 0}),
     "no progress": with_progress([]),
+    "a count that is text": with_progress(asdict(Progress()) | {"step": "1"}),
+    "a history of text": with_progress(asdict(Progress(epoch=1)) | {"history": ["loss"]}),
+    "a row without losses": with_progress(asdict(Progress(epoch=1)) | {"history": [{"epoch": 1}]}),
+    "a row of text": with_progress(asdict(Progress(epoch=1)) | {"history": [{**HISTORY[0], "loss": "low"}]}),
+    "fewer rows than epochs": with_progress(asdict(Progress(epoch=2, history=HISTORY[:1]))),
+    "a best epoch to come": with_progress(asdict(Progress(epoch=1, history=HISTORY[:1], best_epoch=1))),
 }
 
 
+def test_one_of_a_newer_format_is_not_guessed_at(checkpoints: Checkpoints) -> None:
+    checkpoints.save(checkpoint(1, 5))
+    newest = checkpoints.save(checkpoint(2, 0))
+    newest.write_bytes(with_format(2)(newest.read_bytes()))
+    with pytest.raises(ConfigError, match=rf"{newest}: written by a newer version of catsdogs-train \(format 2;"):
+        checkpoints.newest()
+    assert names(checkpoints.directory) == ["000001-000005.npz", "000002-000000.npz"]
+
+
+def test_one_without_a_format_is_read(checkpoints: Checkpoints, reports: Reports) -> None:
+    """As older versions wrote them."""
+    newest = checkpoints.save(checkpoint(2, 0))
+    newest.write_bytes(without("format.npy")(without("versions.npy")(without("kinds.npy")(newest.read_bytes()))))
+    found = checkpoints.newest()
+    assert found is not None
+    assert found[1].progress == checkpoint(2, 0).progress
+    assert (found[1].kinds, found[1].versions) == ([], {})
+    assert reports.events == []
+
+
+def test_it_names_the_versions_that_wrote_it(checkpoints: Checkpoints) -> None:
+    path = checkpoints.save(checkpoint(0, 1))
+    with np.load(path) as file:
+        versions = json.loads(file["versions"].tobytes())
+    assert versions == {"catsdogs-train": version("catsdogs-train"), "keras": version("keras")}
+
+
 @pytest.mark.parametrize("damage", [pytest.param(damage, id=name) for name, damage in DAMAGES.items()])
-def test_a_damaged_one_is_passed_over(checkpoints: Checkpoints, said: Said, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_one_is_passed_over(
+    checkpoints: Checkpoints, reports: Reports, damage: Callable[[bytes], bytes]
+) -> None:
     checkpoints.save(checkpoint(1, 5))
     newest = checkpoints.save(checkpoint(2, 0))
     newest.write_bytes(damage(newest.read_bytes()))
     assert_newest(checkpoints, 1, 5)
-    assert said.damaged == ["000002-000000.npz"]
-    assert said.events[0][1]["reason"]
+    assert reports.damaged == ["000002-000000.npz"]
+    assert reports.events[0][1]["reason"]
 
 
-def test_any_flipped_bit_is_noticed_or_of_no_matter(checkpoints: Checkpoints, said: Said) -> None:
+def test_any_flipped_bit_is_noticed_or_of_no_matter(checkpoints: Checkpoints, reports: Reports) -> None:
     checkpoints.save(checkpoint(1, 5))
     newest = checkpoints.save(checkpoint(2, 0))
     data = newest.read_bytes()
@@ -146,25 +208,25 @@ def test_any_flipped_bit_is_noticed_or_of_no_matter(checkpoints: Checkpoints, sa
     bits = [*range(0, 8 * len(data), 1009), *range(8 * (len(data) - 1000), 8 * len(data), 23)]
     for bit in bits:
         newest.write_bytes(flipped(data, bit))
-        noticed = len(said.damaged)
+        noticed = len(reports.damaged)
         found = checkpoints.newest()
-        if len(said.damaged) == noticed:
+        if len(reports.damaged) == noticed:
             assert_newest(checkpoints, 2, 0)
         else:
             assert found is not None
             assert found[1].progress == checkpoint(1, 5).progress
-    assert len(said.damaged) > len(bits) / 2
+    assert len(reports.damaged) > len(bits) / 2
 
 
-def test_damaged_ones_stand_in_the_way_of_none(checkpoints: Checkpoints, said: Said) -> None:
+def test_damaged_ones_stand_in_the_way_of_none(checkpoints: Checkpoints, reports: Reports) -> None:
     for step in (5, 6):
         checkpoints.save(checkpoint(3, step)).write_bytes(b"damaged")
     assert checkpoints.newest() is None
-    assert said.damaged == ["000003-000006.npz", "000003-000005.npz"]
+    assert reports.damaged == ["000003-000006.npz", "000003-000005.npz"]
     for step in (1, 2):
         checkpoints.save(checkpoint(0, step))
         assert_newest(checkpoints, 0, step)
-    assert there(checkpoints.directory) == ["000000-000001.npz", "000000-000002.npz"]
+    assert names(checkpoints.directory) == ["000000-000001.npz", "000000-000002.npz"]
 
 
 class Failing(Folder):
@@ -191,7 +253,7 @@ class TestMirror:
         return store
 
     def with_mirror(self, store: Folder, directory: Path, *saved: tuple[int, int]) -> Checkpoints:
-        """Once all that was saved is in the store, if it gets there."""
+        """Return the checkpoints once the uploads of all that were saved have ended."""
         checkpoints = Checkpoints(directory, Log([]), Mirror(store))
         for epoch, step in saved:
             checkpoints.save(checkpoint(epoch, step))
@@ -201,9 +263,9 @@ class TestMirror:
 
     def test_a_lost_volumes_checkpoints_are_fetched(self, store: Folder, tmp_path: Path) -> None:
         self.with_mirror(store, tmp_path / "lost", (0, 5), (1, 0), (1, 5))
-        assert there(store.root) == ["000001-000000.npz", "000001-000005.npz"]
+        assert names(store.root) == ["000001-000000.npz", "000001-000005.npz"]
         assert_newest(self.with_mirror(store, tmp_path / "new"), 1, 5)
-        assert there(tmp_path / "new") == there(store.root)
+        assert names(tmp_path / "new") == names(store.root)
 
     def test_a_damaged_volumes_checkpoints_are_fetched(self, store: Folder, tmp_path: Path) -> None:
         checkpoints = self.with_mirror(store, tmp_path / "volume", (1, 0), (1, 5))
@@ -224,7 +286,7 @@ class TestMirror:
             self.with_mirror(store, tmp_path / "new").newest()
         store.failing = False
         self.with_mirror(store, tmp_path / "volume", (2, 0))
-        assert there(store.root) == ["000002-000000.npz"]
+        assert names(store.root) == ["000002-000000.npz"]
 
     def test_damaged_ones_in_the_store_are_replaced(self, store: Folder, tmp_path: Path) -> None:
         store.root.mkdir()
@@ -232,7 +294,7 @@ class TestMirror:
             (store.root / name).write_bytes(b"damaged")
         assert self.with_mirror(store, tmp_path / "volume").newest() is None
         self.with_mirror(store, tmp_path / "volume", (0, 1))
-        assert there(store.root) == ["000000-000001.npz"]
+        assert names(store.root) == ["000000-000001.npz"]
 
     def test_a_store_has_nothing_else_to_give(self, store: Folder, tmp_path: Path) -> None:
         (store.root / "deeper").mkdir(parents=True)

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from catsdogs.config.settings import Settings
-from catsdogs.data import split
+from catsdogs.data import assignment
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.loader import DataLoader
-from catsdogs.pipeline.workflow import peers_of
+from catsdogs.pipeline.session import peers_of
 from catsdogs.runtime.errors import ConfigError, Interrupted, Unavailable
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.workers.group import WorkerGroup
-from catsdogs.workers.rendezvous import join, place_of
+from catsdogs.workers.rendezvous import control_address, join
 from tests.conftest import REPOSITORY, Catsdogs
 from tests.faults.running import Job, ended
 from tests.published import rows, weights
@@ -42,7 +42,7 @@ for step, cut in enumerate((3, 4, 0, 6, 2)):
     images, labels = random.random((6, 46, 46, 3), np.float32), random.integers(0, 2, 6).astype(np.float32)
     part = slice(None) if len(listed) == 1 else slice(cut) if index == 0 else slice(cut, None)
     totals = learner.train_step(Batch(images[part], labels[part]), totals)
-    asked.append(learner.agreed(index == 1 and step == 3, False))
+    asked.append(learner.any_worker(index == 1 and step == 3, False))
 tested = learner.test_step(Batch(images[part], labels[part]), tf.zeros(3, tf.float64))
 weights = [np.asarray(weight, np.float64).ravel() for weight in learner.weights()]
 state = learner.state()
@@ -152,7 +152,7 @@ def test_worker_that_is_started_after_the_end(runs: Runs, sample_archive: Path) 
 
 
 def settings(index: int, listed: str, volume: Path, **other: object) -> Settings:
-    told = {
+    options = {
         "archive": "a.zip", "output": "runs", "volume": volume, "run_id": None, "recipe_name": "baseline",
         "epochs": None, "batch_size": None, "learning_rate": None, "image_size": None, "seed": 0,
         "train_per_class": 20, "validation_per_class": 6, "test_per_class": 6, "require_gpu": False,
@@ -161,7 +161,7 @@ def settings(index: int, listed: str, volume: Path, **other: object) -> Settings
         "workers": len(listed.split(",")), "worker_index": index, "worker_address": listed, "worker_timeout": 30.0,
         "heartbeat_timeout": 5.0,
     }  # fmt: skip
-    return Settings.of(**{**told, **other})
+    return Settings.of(**{**options, **other})
 
 
 def joined(all_settings: list[Settings]) -> list[WorkerGroup | Exception | None]:
@@ -192,9 +192,9 @@ def test_three_workers_tell_each_other(tmp_path: Path) -> None:
     def tell(group: WorkerGroup) -> None:
         heard[group.worker] = (
             group.gather(b"" if group.worker == 1 else bytes([group.worker]) * 3_000_000),
-            group.gathered({"worker": group.worker}),
+            group.gather_json({"worker": group.worker}, dict[str, int]),
         )
-        with pytest.raises(ConfigError, match="worker 2 has contents 2, worker 0 1; give all workers the same"):
+        with pytest.raises(ConfigError, match="worker 2 has contents 2, worker 0 has 1; give all workers the same"):
             group.agree("contents", max(1, group.worker))
 
     threads = [threading.Thread(target=tell, args=(group,)) for group in groups]
@@ -210,9 +210,7 @@ def test_workers_that_were_told_different_things(tmp_path: Path) -> None:
     listed = addresses(2)
     found = joined([settings(0, listed, tmp_path, run_id="a"), settings(1, listed, tmp_path, run_id="a", seed=1)])
     assert all(isinstance(error, ConfigError) for error in found)
-    assert {str(error) for error in found} == {
-        "worker 1 was told seed 1, worker 0 0; give all workers the same options"
-    }
+    assert {str(error) for error in found} == {"worker 1 has seed 1, worker 0 has 0; give all workers the same options"}
 
 
 def test_worker_that_never_comes(tmp_path: Path) -> None:
@@ -234,7 +232,7 @@ def test_worker_that_is_told_to_stop_while_it_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "reason"),
+    ("options", "code", "reason"),
     [
         (["--workers=2"], 78, "--workers 2 needs --worker-address"),
         (["--workers=2", "--worker-address=a:1,b:1,c:1"], 78, "3 addresses for 2 workers"),
@@ -243,17 +241,17 @@ def test_worker_that_is_told_to_stop_while_it_waits(tmp_path: Path) -> None:
         (["--worker-index=1"], 2, "must be below --workers, which is 1"),
     ],
 )
-def test_options_that_do_not_fit(catsdogs: Catsdogs, told: list[str], code: int, reason: str) -> None:
-    done = catsdogs("run", "--archive=a.zip", "--output=runs", *told)
+def test_options_that_do_not_fit(catsdogs: Catsdogs, options: list[str], code: int, reason: str) -> None:
+    done = catsdogs("run", "--archive=a.zip", "--output=runs", *options)
     assert (done.returncode, reason in done.stderr) == (code, True), done.stderr
 
 
 def test_index_of_an_indexed_job(catsdogs: Catsdogs) -> None:
     """Only where there are several workers: in an array of single runs each is worker 0."""
-    told = ("run", "--archive=a.zip", "--output=runs", "--worker-address=a-{index}:1")
-    done = catsdogs(*told, "--workers=3", env={"JOB_COMPLETION_INDEX": "3"})
+    options = ("run", "--archive=a.zip", "--output=runs", "--worker-address=a-{index}:1")
+    done = catsdogs(*options, "--workers=3", env={"JOB_COMPLETION_INDEX": "3"})
     assert (done.returncode, "--worker-index 3" in done.stderr) == (2, True)
-    done = catsdogs(*told, env={"JOB_COMPLETION_INDEX": "3"})
+    done = catsdogs(*options, env={"JOB_COMPLETION_INDEX": "3"})
     assert "worker" not in done.stderr
 
 
@@ -271,13 +269,13 @@ def test_addresses_of_a_template(tmp_path: Path) -> None:
     made = settings(2, "t-{index}.t:2222", tmp_path, workers=3)
     assert made.addresses == ["t-0.t:2222", "t-1.t:2222", "t-2.t:2222"]
     assert made.volume == tmp_path / "worker-2"
-    assert place_of("[::1]:2222") == ("::1", 2223)
+    assert control_address("[::1]:2222") == ("::1", 2223)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_shards_are_equal_in_size(workers: int) -> None:
     paths = [f"{name}/{label}s/{label}.{n}.jpg" for label in CLASSES for name in SPLITS for n in range(11)]
-    owners = split.shards(paths, workers)
+    owners = assignment.shards(paths, workers)
     for name in SPLITS:
         sizes = [
             sum(owner == worker for path, owner in owners.items() if path.startswith(name)) for worker in range(workers)

@@ -1,0 +1,129 @@
+"""One start of a run: its folder on the volume locked, its log kept, its workers connected."""
+
+import contextlib
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from catsdogs import __version__
+from catsdogs.config.settings import Settings
+from catsdogs.pipeline import records
+from catsdogs.results import names, publish
+from catsdogs.results.log_upload import LogUpload
+from catsdogs.runtime.events import Started, StorageWaiting
+from catsdogs.runtime.log import Log
+from catsdogs.runtime.signals import Interruption
+from catsdogs.storage import volume
+from catsdogs.storage.store import StorageOptions, Store, open_store
+from catsdogs.workers.group import SINGLE, WorkerGroup
+from catsdogs.workers.rendezvous import Peers, join
+
+
+class Skipped(enum.Enum):
+    """Why a start has nothing to do."""
+
+    PUBLISHED = "the run is published already"
+    NOT_NEEDED = "worker 0 does it alone, and this is another one"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one start of a run has open."""
+
+    settings: Settings
+    storage_options: StorageOptions
+    output: Store
+    log_upload: LogUpload | None
+    """The upload of worker 0's log; None in other workers."""
+    log: Log
+    interruption: Interruption
+    group: WorkerGroup
+
+
+@contextlib.contextmanager
+def open_session(
+    settings: Settings, log: Log, interruption: Interruption, *, alone: bool = False
+) -> Iterator[Session | Skipped]:
+    """Hold the run's folder on the volume for this process, keep its log there, and join the other workers, unless
+    worker 0 works `alone`. All workers end together.
+
+    A published run costs one look at the store. Raises ConfigError if its settings are not those that bind the run, on
+    the volume (see `records`) or in the store, Interrupted if another process works on it, and what `join` raises.
+    """
+    storage_options = _storage_options(settings, log)
+    output = open_store(settings.result, storage_options)
+
+    def published() -> bool:
+        return publish.is_published(output, settings.model_settings(), settings.export)
+
+    if published():
+        yield Skipped.PUBLISHED
+    elif alone and settings.worker_index:
+        yield Skipped.NOT_NEEDED
+    else:
+        with (
+            _held_folder(settings, output, log) as log_upload,
+            _joined(settings, log, interruption, published, alone) as group,
+        ):
+            if group is None:
+                yield Skipped.PUBLISHED
+            else:
+                yield Session(settings, storage_options, output, log_upload, log, interruption, group)
+
+
+@contextlib.contextmanager
+def _held_folder(settings: Settings, output: Store, log: Log) -> Iterator[LogUpload | None]:
+    """Hold the run's folder, and record the log there. Yield worker 0's upload of it."""
+    path = settings.run_directory / names.LOG
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(volume.lock(settings.run_directory))
+        records.check_settings(settings.run_directory, settings.model_settings())
+        # The log needs room too: any line may be the one that finds the volume full.
+        stack.enter_context(volume.failures(path, only_known=True))
+        with volume.failures(path):
+            file = stack.enter_context(path.open("a"))
+        upload = None
+        if settings.worker_index == 0:
+            upload = stack.enter_context(contextlib.closing(LogUpload(output, path)))
+        stack.enter_context(log.recorded_in(file))
+        log.emit(
+            Started(
+                version=__version__,
+                run_id=settings.run_id,
+                recipe=settings.recipe_name,
+                epochs=settings.epochs,
+                seed=settings.seed,
+            )
+        )
+        yield upload
+
+
+@contextlib.contextmanager
+def _joined(
+    settings: Settings, log: Log, interruption: Interruption, published: Callable[[], bool], alone: bool
+) -> Iterator[WorkerGroup | None]:
+    """Join the other workers, and end with them. Yield None if the run is `published` before they are there."""
+    group = SINGLE if alone else join(peers_of(settings), log, interruption, published)
+    if group is None:
+        yield None
+        return
+    with group:
+        yield group
+        group.finish()
+
+
+def peers_of(settings: Settings) -> Peers:
+    """Return the workers of a run with these settings."""
+    options = {"version": __version__, "run_id": settings.run_id, **settings.model_settings()}
+    return Peers(
+        settings.worker_index, settings.addresses, settings.worker_timeout, settings.heartbeat_timeout, options
+    )  # fmt: skip
+
+
+def _storage_options(settings: Settings, log: Log) -> StorageOptions:
+    """Return how the run reaches its storage. Waiting for storage is reported."""
+
+    def waiting(reason: str, left: float) -> None:
+        log.emit(StorageWaiting(reason=reason, left=left))
+
+    return StorageOptions(settings.addressing_style, settings.storage_timeout, waiting)
