@@ -241,7 +241,7 @@ def runs(output: str, as_json: bool, addressing_style: str, storage_timeout: flo
 
 @catsdogs.command()
 @click.argument("run", type=Address(needs_key=False))
-@option("--accuracy", is_flag=True, help="Also evaluate the model again, on the test images of --archive.")
+@option("--accuracy", is_flag=True, help="Also evaluate the model again, on the training and test images of --archive.")
 @option(
     "--archive", type=Address(needs_key=True),
     help="With --accuracy: the run's archive, s3://bucket/key or a local file.",

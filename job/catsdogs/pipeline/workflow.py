@@ -25,10 +25,10 @@ from catsdogs.pipeline.session import Session, Skipped, open_session
 from catsdogs.results import names, publish
 from catsdogs.results.artifacts import Finished, metrics_of, write_artifacts
 from catsdogs.results.completion import complete_artifacts, mark_complete
-from catsdogs.results.documents import RunDocument, SplitMetrics, TestMetrics
+from catsdogs.results.documents import RunDocument, SplitMetrics
 from catsdogs.results.job_log import before_training
 from catsdogs.results.log_upload import snapshot
-from catsdogs.results.metrics import combined
+from catsdogs.results.metrics import Shard, combined
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import Tracker
 from catsdogs.runtime import gpu, memory
@@ -334,7 +334,7 @@ class Run:
         train_metrics = self._evaluate_train(learner, prepared)
         if self.group.worker:
             return {}
-        test_metrics: TestMetrics = prediction_metrics(predictions)
+        test_metrics = prediction_metrics(predictions)
         self.log.emit(
             Evaluated(
                 accuracy=test_metrics["accuracy"],
@@ -371,8 +371,4 @@ class Run:
         loader = self._generator(prepared, "train", int(memory.SHARE_FOR_IMAGES * memory.limit()))
         loader = replace(loader, shuffled=False, augmentation=None, mixup=0.0)
         predictions = evaluation.predict(learner.model, loader, prepared.directory, self.log, self.interruption)
-        shard = (0.0, 0, 0)
-        if predictions:
-            metrics = prediction_metrics(predictions)
-            shard = metrics["loss"], metrics["images"], metrics["correct"]
-        return combined(self.group.gather_json(shard, tuple[float, int, int]))
+        return combined(self.group.gather_json(Shard.of(predictions), Shard))

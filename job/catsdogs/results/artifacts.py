@@ -11,15 +11,15 @@ from catsdogs.config.settings import Settings
 from catsdogs.data import split
 from catsdogs.data.split import Split
 from catsdogs.results import documents, names, plot, report, tables
-from catsdogs.results.documents import Metrics, RunDocument, SplitMetrics, TestMetrics
+from catsdogs.results.documents import Metrics, RunDocument, SplitMetrics
 from catsdogs.results.job_log import Before
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.runtime.formatting import count_text
-from catsdogs.training.predictions import Prediction
+from catsdogs.training.predictions import Prediction, PredictionMetrics
 
 
 def metrics_of(
-    history: History, best: HistoryRow, train: SplitMetrics, test: TestMetrics, before: Before, evaluation: float
+    history: History, best: HistoryRow, train: SplitMetrics, test: PredictionMetrics, before: Before, evaluation: float
 ) -> Metrics:
     """Return metrics.json for the model of the `best` epoch; `evaluation` took so many seconds."""
     return {

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from catsdogs.data.archive import Identity
 from catsdogs.storage import document
 from catsdogs.storage.store import Store
+from catsdogs.training.predictions import PredictionMetrics
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from catsdogs.training.export import Export
 
 RUN_FORMAT = 1
 """Format 0, without a number, is the same otherwise."""
@@ -20,12 +24,6 @@ class Device(TypedDict):
     name: str
     dtype: str
     replicas: int
-
-
-class Export(TypedDict):
-    artifact: str
-    largest_difference: float
-    """Of a probability for a test image from that of `model.keras`."""
 
 
 class RunDocument(TypedDict):
@@ -52,14 +50,6 @@ class SplitMetrics(ValidationMetrics):
     correct: int
 
 
-Confusion = dict[str, dict[str, int]]
-"""Label → prediction → images."""
-
-
-class TestMetrics(SplitMetrics):
-    confusion: Confusion
-
-
 class Seconds(TypedDict):
     preparing: float
     """Of all starts."""
@@ -75,11 +65,11 @@ class Metrics(TypedDict):
     epochs: int
     train: SplitMetrics
     validation: ValidationMetrics
-    test: TestMetrics
+    test: PredictionMetrics
     starts: int
     seconds: Seconds
     peak_memory_bytes: int
-    exports: NotRequired[dict[str, Export]]
+    exports: NotRequired["dict[str, Export]"]
     """By format of --export."""
 
 

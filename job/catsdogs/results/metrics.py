@@ -1,4 +1,4 @@
-"""Statistics of a model's predictions: pure arithmetic, without numpy or TensorFlow."""
+"""Statistics of a model's predictions: pure arithmetic."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -7,6 +7,7 @@ from math import sqrt
 from typing import NamedTuple
 
 from catsdogs.results.documents import SplitMetrics
+from catsdogs.training.predictions import Prediction, prediction_metrics
 
 Outcome = tuple[bool, float]
 """Whether the image is of a dog, and the predicted probability of a dog."""
@@ -23,11 +24,26 @@ def wilson_interval(correct: int, images: int) -> tuple[float, float]:
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
-def combined(shards: Iterable[tuple[float, int, int]]) -> SplitMetrics:
-    """Return a split's metrics from those of its shards: loss, images and correct predictions of each."""
-    losses, counts, rights = zip(*shards, strict=True)
-    images, correct = sum(counts), sum(rights)
-    loss = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / images
+class Shard(NamedTuple):
+    """The metrics of one worker's part of a split."""
+
+    loss: float
+    """Mean; 0 without images."""
+    images: int
+    correct: int
+
+    @classmethod
+    def of(cls, predictions: Sequence[Prediction]) -> "Shard":
+        if not predictions:
+            return cls(0.0, 0, 0)
+        metrics = prediction_metrics(predictions)
+        return cls(metrics["loss"], metrics["images"], metrics["correct"])
+
+
+def combined(shards: Sequence[Shard]) -> SplitMetrics:
+    """Return the metrics of a split from those of its shards, of which one has images."""
+    images, correct = sum(shard.images for shard in shards), sum(shard.correct for shard in shards)
+    loss = sum(shard.loss * shard.images for shard in shards) / images
     return {"loss": loss, "accuracy": correct / images, "images": images, "correct": correct}
 
 

@@ -1,6 +1,6 @@
 """Publishes a finished run to the store, its manifest last.
 
-RUN/run.json        put first, only if absent: whoever put it owns the run id
+RUN/run.json        put first, only if absent: the run whose file it is owns the run id
 RUN/lease.json      while a process publishes
 RUN/…               the other artifacts, each read back and compared
 RUN/manifest.json   every artifact's size and SHA-256; put last, only if absent, and read back too

@@ -10,7 +10,7 @@ from typing import TypedDict
 from catsdogs.config.history import HistoryRow
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.results import charts
-from catsdogs.results.documents import Confusion, Device, Metrics, RunDocument, Seconds, ValidationMetrics
+from catsdogs.results.documents import Device, Metrics, RunDocument, Seconds, ValidationMetrics
 from catsdogs.results.metrics import calibration, calibration_error, roc, wilson_interval
 from catsdogs.results.tables import HISTORY_COLUMNS, QUANTITIES
 from catsdogs.runtime.errors import VolumeError
@@ -127,7 +127,7 @@ class _Cell(TypedDict):
     """Of the row."""
 
 
-def _confusion(confusion: Confusion) -> list[tuple[str, list[_Cell]]]:
+def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> list[tuple[str, list[_Cell]]]:
     """Return the rows of the confusion matrix, a label and its cells."""
     return [
         (
