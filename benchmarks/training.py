@@ -15,7 +15,7 @@ from catsdogs.data.loader import DataLoader
 from catsdogs.runtime import cores, memory
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage.store import open_store
+from catsdogs.storage.address import open_store
 from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
 
 ALL_IN, SINGLE = "the epoch, all in", "the steps alone, on batches in memory"

@@ -21,8 +21,9 @@ from catsdogs.runtime.events import Demo
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
+from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
-from catsdogs.storage.store import Store, open_store
+from catsdogs.storage.store import Store
 
 BUCKET = "catsdogs-demo"
 SAMPLE_SETTINGS: dict[str, Any] = {

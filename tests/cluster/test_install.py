@@ -3,7 +3,7 @@
 import pytest
 
 from catsdogs.results import manifest
-from catsdogs.storage.store import open_store
+from catsdogs.storage.address import open_store
 from tests.cluster.api import PermissionDenied
 from tests.cluster.releases import RESTRICTED, Namespace
 from tests.published import check_manifest

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catsdogs.storage.store import CHUNK, open_store
+from catsdogs.storage.address import open_store
+from catsdogs.storage.store import CHUNK
 from tests.faults import photos
 from tests.faults.conftest import Undisturbed, new_bucket
 from tests.faults.proxy import Fault, Proxy, flipped, storm

@@ -31,8 +31,9 @@ from catsdogs.runtime.events import Unpacked, UnpackedDamaged, Unpacking, Unpack
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
+from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
-from catsdogs.storage.store import DEFAULTS, StorageOptions, open_store
+from catsdogs.storage.store import DEFAULTS, StorageOptions
 
 _KAGGLE = re.compile(r"(?:^|/)(cat|dog)\.(\d{1,9})\.jpe?g$", re.IGNORECASE)
 _PETIMAGES = re.compile(r"(?:^|/)(cat|dog)s?/(\d{1,9})\.jpe?g$", re.IGNORECASE)

@@ -11,7 +11,8 @@ from catsdogs.data.split import MARKER, split_id
 from catsdogs.data.zip_reader import ranges
 from catsdogs.results import names, publish
 from catsdogs.runtime.formatting import count_text, size_text
-from catsdogs.storage.store import StorageOptions, open_store
+from catsdogs.storage.address import open_store
+from catsdogs.storage.store import StorageOptions
 
 MAX_STORAGE_TIMEOUT = 10.0
 """Seconds of retries while storage is unavailable: somebody waits for the answer."""

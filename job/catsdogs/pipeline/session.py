@@ -14,7 +14,8 @@ from catsdogs.runtime.events import Started, StorageWaiting
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
-from catsdogs.storage.store import StorageOptions, Store, open_store
+from catsdogs.storage.address import open_store
+from catsdogs.storage.store import StorageOptions, Store
 from catsdogs.workers.group import SINGLE, WorkerGroup
 from catsdogs.workers.rendezvous import Peers, join
 

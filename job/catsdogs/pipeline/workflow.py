@@ -45,7 +45,7 @@ from catsdogs.runtime.events import (
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
-from catsdogs.storage.store import open_store
+from catsdogs.storage.address import open_store
 from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
 from catsdogs.training.predictions import prediction_metrics
 

@@ -22,7 +22,8 @@ from catsdogs.runtime.errors import BadData, NotFound, printable
 from catsdogs.runtime.formatting import percent
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
-from catsdogs.storage.store import StorageOptions, open_store, read
+from catsdogs.storage.address import open_store
+from catsdogs.storage.store import StorageOptions, read
 from catsdogs.training.predictions import predicted_label
 
 BATCH_SIZE = 32

@@ -14,7 +14,8 @@ from catsdogs.results.manifest import Manifest
 from catsdogs.results.metrics import wilson_interval
 from catsdogs.runtime.errors import BadData, Changed, ConfigError, printable
 from catsdogs.runtime.formatting import percent
-from catsdogs.storage.store import StorageOptions, Store, open_store
+from catsdogs.storage.address import open_store
+from catsdogs.storage.store import StorageOptions, Store
 
 WORKERS = 8
 SILENCE = 300.0

@@ -31,7 +31,8 @@ from catsdogs.runtime.events import (
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import document, volume
-from catsdogs.storage.store import StorageOptions, Store, open_store
+from catsdogs.storage.address import open_store
+from catsdogs.storage.store import StorageOptions, Store
 from catsdogs.training.predictions import Prediction, prediction_metrics
 
 Count = Literal["images", "correct", "accuracy", "confusion"]

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from catsdogs.runtime.errors import ConfigError
-
 CHUNK = 256 * 1024
 """Bytes of a piece of a stream, at most."""
 
@@ -75,25 +73,6 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete the object, if there is one."""
-
-
-def open_store(uri: str, storage_options: StorageOptions = DEFAULTS) -> Store:
-    """Return the store at `s3://bucket[/prefix]` or in a local folder, which need not exist. Connects to nothing.
-
-    Raises ConfigError if `uri` is neither.
-    """
-    scheme, separator, rest = uri.partition("://")
-    bucket, _, prefix = rest.partition("/")
-    # Each module is imported when needed: boto3 takes a second.
-    if not separator:
-        from catsdogs.storage.folder import Folder
-
-        return Folder(Path(uri))
-    if scheme == "s3" and bucket:
-        from catsdogs.storage.s3 import Bucket
-
-        return Bucket(bucket, prefix.strip("/"), storage_options)
-    raise ConfigError(f"{uri}: not an address; give s3://bucket/key or a local path")
 
 
 def read(store: Store, key: str) -> bytes:

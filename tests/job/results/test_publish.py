@@ -12,9 +12,10 @@ import pytest
 from catsdogs.results import documents, manifest, names, publish
 from catsdogs.runtime.errors import ConfigError, Interrupted, Unavailable, VolumeError
 from catsdogs.storage import lease
+from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
 from catsdogs.storage.s3 import Bucket
-from catsdogs.storage.store import DEFAULTS, Store, open_store, read
+from catsdogs.storage.store import DEFAULTS, Store, read
 from tests.job.results.conftest import ABOUT, SETTINGS, bucket_on, keys, published, put, running, written
 from tests.servers import S3Server
 

@@ -12,9 +12,10 @@ from catsdogs.runtime.errors import ConfigError, Interrupted
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import lease
+from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
 from catsdogs.storage.lease import Lease
-from catsdogs.storage.store import Store, open_store, read
+from catsdogs.storage.store import Store, read
 from tests.servers import S3Server
 
 

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from catsdogs.runtime.errors import BadData, ConfigError, JobError, NotFound, PermissionDenied, Unavailable, VolumeError
+from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
 from catsdogs.storage.s3 import Bucket
-from catsdogs.storage.store import CHUNK, StorageOptions, Store, open_store, read
+from catsdogs.storage.store import CHUNK, StorageOptions, Store, read
 from tests.servers import S3Server
 
 Use = Callable[[Store], object]
