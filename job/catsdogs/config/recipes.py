@@ -3,14 +3,18 @@
 TensorFlow is imported only when a model is built.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from catsdogs.config.history import HistoryRow
 from catsdogs.data.augmentation import Augmentation
 from catsdogs.models import convnets
-from catsdogs.models.protocols import Model, Optimizer
+
+if TYPE_CHECKING:
+    from catsdogs.models.protocols import Model, Optimizer
 
 
 @dataclass(frozen=True)

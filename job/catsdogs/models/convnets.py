@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from catsdogs.models.protocols import Model, Optimizer
-
 if TYPE_CHECKING:
     from keras import KerasTensor
+
+    from catsdogs.models.protocols import Model, Optimizer
 
 
 def baseline(image_size: int, seed: int) -> Model:
@@ -174,6 +172,8 @@ def _classifier(inputs: KerasTensor, features: KerasTensor, seed: int, name: str
 
 def _seeds(seed: int) -> Iterator[int]:
     """Yield seeds for initializers and dropout layers, one each, without end."""
+    import numpy as np  # not before a model is built: the command line knows the recipes
+
     random = np.random.default_rng(seed)
     while True:
         yield int(random.integers(2**31))
