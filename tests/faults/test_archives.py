@@ -1,4 +1,4 @@
-"""Archives that lie: each ends in one clear line or the quarantine, within bounds, and nothing of it escapes."""
+"""Archives that lie: each ends in one clear line or in excluded images, within bounds, and nothing escapes."""
 
 import hashlib
 import secrets

@@ -4,7 +4,8 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,7 @@ DRAWS = 10
 
 
 @functools.cache
-def _libraries() -> tuple[Any, Any]:
+def _libraries() -> tuple[ModuleType, ModuleType]:
     # Imported when first used: the command line imports the recipes, and --help must not wait for these.
     import numpy as np
 
