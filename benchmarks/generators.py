@@ -151,7 +151,7 @@ def _makers(directory: Path, batch: int) -> dict[str, Callable[[], Pass]]:
 def _loader(directory: Path, batch: int, augmentation: Augmentation | None = None) -> DataLoader:
     return DataLoader.of(
         sorted(directory.glob("*/*.jpg")), batch_size=batch, image_size=SIZE, seed=0, shuffled=True,
-        scratch=directory.parent, most_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit()),
+        scratch=directory.parent, max_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit()),
         augmentation=augmentation,
     )  # fmt: skip
 

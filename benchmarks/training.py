@@ -64,7 +64,7 @@ def costs(directory: Path, epochs: int, saves: int) -> Costs:
             DataLoader.of(
                 sorted((directory / split).glob("*/*.jpg")), batch_size=recipe.batch_size,
                 image_size=recipe.image_size, seed=0, shuffled=split == "train", scratch=Path(scratch),
-                most_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit() / 2),
+                max_bytes=int(memory.SHARE_FOR_IMAGES * memory.limit() / 2),
             )
             for split in ("train", "validation")
         )  # fmt: skip

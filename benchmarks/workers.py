@@ -97,7 +97,7 @@ def work(worker: int, listed: list[str], core: int, batch_size: int, directory: 
     with tempfile.TemporaryDirectory() as scratch:
         loader = DataLoader.of(
             paths, batch_size=batch_size, image_size=recipe.image_size, seed=0, shuffled=True, scratch=Path(scratch),
-            most_bytes=1 << 30, own=own,
+            max_bytes=1 << 30, own=own,
         )  # fmt: skip
         loader.pixels.having(np.arange(len(loader.pixels)))
         batches, totals = loader.batches(), tf.zeros(3, tf.float64)
@@ -129,7 +129,7 @@ def input_of_one_core(directory: Path) -> dict[str, float]:
         for recipe in (RECIPES["baseline"], RECIPES["augmented"]):
             loader = DataLoader.of(
                 paths, batch_size=20, image_size=150, seed=0, shuffled=True, scratch=Path(scratch),
-                most_bytes=1 << 30, augmentation=recipe.augmentation,
+                max_bytes=1 << 30, augmentation=recipe.augmentation,
             )  # fmt: skip
 
             def one_pass(number: int, made: Callable[..., object] = loader.batch) -> float:

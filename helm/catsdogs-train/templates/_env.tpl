@@ -1,4 +1,4 @@
-{{- /* All that the command is told. Without a `runId` the run is called like the Job that made the pod. */ -}}
+{{- /* The command's options, as environment variables. Without a `runId` the run has the name of the pod's Job. */ -}}
 {{- define "catsdogs-train.env" -}}
 {{- $gpus := .gpus -}}
 {{- $runId := .runId -}}
@@ -40,7 +40,7 @@
 - name: CATSDOGS_REQUIRE_GPU
   value: "true"
 {{- else }}
-# Images with CUDA ask for all GPUs, and get them from nodes whose default runtime is NVIDIA's.
+# CUDA images request all GPUs, and get them on nodes whose default runtime is NVIDIA's.
 - name: NVIDIA_VISIBLE_DEVICES
   value: void
 {{- end }}
@@ -103,7 +103,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* What one of several workers is told besides: who it is, and where each of them is. The Job's name is not known
+{{- /* Further options of one of several workers: its index, and the address of each. The Job's name is not known
 here, as it follows from all of this. */ -}}
 {{- define "catsdogs-train.workers" -}}
 - name: CATSDOGS_WORKERS
@@ -124,7 +124,7 @@ here, as it follows from all of this. */ -}}
   value: {{ include "catsdogs-train.text" .Values.heartbeatTimeout | quote }}
 {{- end }}
 
-{{- /* Variable → its key in the Secret, whoever made that. */ -}}
+{{- /* Variable → its key in the Secret, the chart's or the user's. */ -}}
 {{- define "catsdogs-train.secretKeys" -}}
 {{- with .Values.credentials -}}
 AWS_ACCESS_KEY_ID: {{ .keys.accessKeyId }}

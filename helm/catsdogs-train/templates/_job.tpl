@@ -16,7 +16,7 @@ ttlSecondsAfterFinished: {{ int64 .Values.job.ttlSecondsAfterFinished }}
 suspend: true
 {{- end }}
 podFailurePolicy:
-  # The first rule that fits counts: what no retry cures ends the Job, even if a node was drained meanwhile.
+  # The first matching rule applies: a failure that no retry can cure ends the Job, even if a node was drained meanwhile.
   rules:
     - action: FailJob
       onExitCodes:
@@ -36,7 +36,7 @@ template:
   {{- include "catsdogs-train.pod" (dict "root" . "test" false) | nindent 2 }}
 {{- end }}
 
-{{- /* The release's earlier Jobs, as they are in the cluster: those that have begun. */ -}}
+{{- /* The release's earlier Jobs in the cluster that have started. */ -}}
 {{- define "catsdogs-train.earlier" -}}
 {{- $jobs := list }}
 {{- range (lookup "batch/v1" "Job" .Release.Namespace "").items }}

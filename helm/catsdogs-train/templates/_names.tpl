@@ -10,7 +10,7 @@ is called like the Job and its index. */ -}}
 {{ .Values.fullnameOverride | default $both | replace "." "-" | trunc (ternary 52 48 (include "catsdogs-train.several" . | empty)) | trimSuffix "-" }}
 {{- end }}
 
-{{- /* Not empty if a run has several workers. */ -}}
+{{- /* Non-empty if a run has several workers. */ -}}
 {{- define "catsdogs-train.several" -}}
 {{- if gt (int64 .Values.workers) 1 }}true{{ end -}}
 {{- end }}
@@ -32,7 +32,7 @@ is called like the Job and its index. */ -}}
 {{ .Values.credentials.existingSecret | default (include "catsdogs-train.fullname" .) }}
 {{- end }}
 
-{{- /* A claim's class and access mode cannot be changed, so others make another claim. */ -}}
+{{- /* A claim's class and access mode are immutable, so other values make another claim. */ -}}
 {{- define "catsdogs-train.claimName" -}}
 {{- $fixed := list .Values.volume.storageClass .Values.volume.accessMode | toJson | sha256sum | trunc 6 -}}
 {{ .Values.volume.existingClaim | default (printf "%s-%s" (include "catsdogs-train.fullname" .) $fixed) }}

@@ -26,7 +26,7 @@ spec:
   terminationGracePeriodSeconds: {{ int64 .job.terminationGracePeriodSeconds }}
   serviceAccountName: {{ include "catsdogs-train.serviceAccountName" $root }}
   automountServiceAccountToken: {{ .serviceAccount.automountToken }}
-  # A Service called catsdogs would otherwise set variables that look like the command's.
+  # Otherwise a Service named catsdogs would set variables that look like the command's.
   enableServiceLinks: false
   {{- with .imagePullSecrets }}
   imagePullSecrets:
@@ -62,7 +62,7 @@ spec:
       labelSelector:
         matchLabels:
           {{- include "catsdogs-train.selectorLabels" $root | nindent 10 }}
-      # Only the pods of the same Job count.
+      # Counts only pods of the same Job.
       matchLabelKeys: [batch.kubernetes.io/controller-uid]
   {{- end }}
   {{- end }}
@@ -81,7 +81,7 @@ spec:
       image: {{ include "catsdogs-train.image" $root | quote }}
       imagePullPolicy: {{ .image.pullPolicy }}
       {{- if and .diagnosticMode (not $test) }}
-      # The first process of a container ignores SIGTERM unless it says otherwise.
+      # A container's first process ignores SIGTERM unless it installs a handler.
       command: [sh, -c, "trap exit TERM; sleep infinity & wait"]
       {{- else }}
       args:
@@ -125,11 +125,11 @@ spec:
     - name: data
       {{- $type := ternary "emptyDir" (include "catsdogs-train.volumeType" $root) $test }}
       {{- include "catsdogs-train.volume" (dict "root" $root "type" $type) | nindent 6 }}
-    # Libraries keep their caches in it; the root file system is read-only.
+    # For the caches of libraries; the root file system is read-only.
     - name: tmp
       emptyDir:
         sizeLimit: 2Gi
-    # 64 MiB without it.
+    # Otherwise 64 MiB.
     - name: shm
       emptyDir:
         medium: Memory

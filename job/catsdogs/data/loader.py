@@ -84,16 +84,16 @@ class Buffers:
 class Pixels:
     """The decoded, resized images of one split, each decoded once, on first use. Thread-safe.
 
-    They are kept as uint8: in memory if they fit in `most_bytes`, else in an unnamed file in `scratch`, of which the
+    They are kept as uint8: in memory if they fit in `max_bytes`, else in an unnamed file in `scratch`, of which the
     kernel caches as much as fits in free memory.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: int, scratch: Path, most_bytes: int):
+    def __init__(self, paths: Sequence[Path], image_size: int, scratch: Path, max_bytes: int):
         self.paths = paths
         self.size = (image_size, image_size)
         shape = (len(paths), *self.size, 3)
         size = int(np.prod(shape))
-        self.bytes_in_memory = size if size <= most_bytes else 0
+        self.bytes_in_memory = size if size <= max_bytes else 0
         self._have = np.zeros(len(paths), bool)
         # Fewer locks than images: two images that share one wait for each other only for a moment.
         self._locks = [Lock() for _ in range(64)]
@@ -149,7 +149,7 @@ class DataLoader:
     @classmethod
     def of(
         cls, paths: Sequence[Path], *, batch_size: int, image_size: int, seed: int, shuffled: bool,
-        scratch: Path, most_bytes: int, augmentation: Augmentation | None = None, mixup: float = 0.0,
+        scratch: Path, max_bytes: int, augmentation: Augmentation | None = None, mixup: float = 0.0,
         own: Sequence[bool] | None = None,
     ) -> "DataLoader":  # fmt: skip
         """Return a loader of image files whose parent directories are their classes, as in SPLIT/train/cats/cat.0.jpg.
@@ -162,7 +162,7 @@ class DataLoader:
             places = np.where(own, np.cumsum(own) - 1, -1)
             paths = [path for path, is_own in zip(paths, own, strict=True) if is_own]
         labels = np.array([classes.index(path.parent.name) for path in paths], np.float32)
-        pixels = Pixels(paths, image_size, scratch, most_bytes)
+        pixels = Pixels(paths, image_size, scratch, max_bytes)
         return cls(pixels, labels, batch_size, seed, shuffled, augmentation, mixup, places)
 
     @property

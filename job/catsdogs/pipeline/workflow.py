@@ -280,9 +280,9 @@ class Run:
         from catsdogs.training.loop import Training
 
         settings = self.settings
-        most_bytes = int(memory.SHARE_FOR_IMAGES * memory.limit())
-        training = self._generator(prepared, "train", most_bytes)
-        validation = self._generator(prepared, "validation", most_bytes - training.pixels.bytes_in_memory)
+        max_bytes = int(memory.SHARE_FOR_IMAGES * memory.limit())
+        training = self._loader(prepared, "train", max_bytes)
+        validation = self._loader(prepared, "validation", max_bytes - training.pixels.bytes_in_memory)
         with contextlib.ExitStack() as stack:
             mirror = None
             if settings.checkpoint_to == "bucket" and self.group.worker == 0:
@@ -305,7 +305,7 @@ class Run:
         storage_options = replace(self.storage_options, timeout=min(self.storage_options.timeout, MIRROR_TIMEOUT))
         return Mirror(open_store(f"{self.settings.result}/{names.CHECKPOINTS}", storage_options))
 
-    def _generator(self, prepared: Split, name: str, most_bytes: int) -> DataLoader:
+    def _loader(self, prepared: Split, name: str, max_bytes: int) -> DataLoader:
         paths = prepared.paths(name)
         own = [prepared.owner(path) == self.group.worker for path in paths] if self.group.size > 1 else None
         return DataLoader.of(
@@ -315,7 +315,7 @@ class Run:
             seed=self.settings.seed,
             shuffled=name == "train",
             scratch=self.settings.run_directory,
-            most_bytes=most_bytes,
+            max_bytes=max_bytes,
             augmentation=self.settings.recipe.augmentation if name == "train" else None,
             mixup=self.settings.recipe.mixup if name == "train" else 0.0,
             own=own,
@@ -328,7 +328,7 @@ class Run:
         from catsdogs.training import evaluation
 
         began = time.monotonic()
-        test = self._generator(prepared, "test", most_bytes=0)
+        test = self._loader(prepared, "test", max_bytes=0)
         predictions = evaluation.predict(learner.model, test, prepared.directory, self.log, self.interruption)
         predictions = gather.of_all(predictions, prepared, self.group)
         train_metrics = self._evaluate_train(learner, prepared)
@@ -368,7 +368,7 @@ class Run:
         """Return the model's metrics on all workers' training images, undistorted. Raises Interrupted, VolumeError."""
         from catsdogs.training import evaluation
 
-        loader = self._generator(prepared, "train", int(memory.SHARE_FOR_IMAGES * memory.limit()))
+        loader = self._loader(prepared, "train", int(memory.SHARE_FOR_IMAGES * memory.limit()))
         loader = replace(loader, shuffled=False, augmentation=None, mixup=0.0)
         predictions = evaluation.predict(learner.model, loader, prepared.directory, self.log, self.interruption)
         return combined(self.group.gather_json(Shard.of(predictions), Shard))

@@ -124,7 +124,7 @@ def _model(address: str, storage_options: StorageOptions) -> tuple[str, bytes]:
             raise
         entries = {}
     if name in entries:
-        return store.uri(name), manifest.contents(store, entries[name], most_bytes=None)
+        return store.uri(name), manifest.contents(store, entries[name], max_bytes=None)
     if is_run:
         raise BadData(f"{store.uri(name)}: not in the manifest; publish the run again under another --run-id")
     return store.uri(name), read(store, name)

@@ -150,7 +150,7 @@ def _claim_of(run: Store) -> _Claim:
         if batch_size < 1 or not all(images.values()):
             raise ValueError
         return _Claim(
-            model=manifest.contents(run, entries[names.MODEL], most_bytes=None),
+            model=manifest.contents(run, entries[names.MODEL], max_bytes=None),
             device=str(about["device"]["name"]),
             archive=about["archive"]["directory_sha256"],
             image_size=int(about["settings"]["image_size"]),
@@ -208,7 +208,7 @@ def _load_model(claim: _Claim, uri: str, workspace: Path, log: Log, interruption
         # In the run's batches: another number of images at once may round otherwise.
         images = DataLoader.of(
             paths, batch_size=claim.batch_size, image_size=claim.image_size, seed=0, shuffled=False,
-            scratch=workspace, most_bytes=0,
+            scratch=workspace, max_bytes=0,
         )  # fmt: skip
         return evaluation.predict(model, images, workspace, log, interruption)
 

@@ -105,9 +105,9 @@ def evaluates_train(metrics: Mapping[str, Any]) -> bool:
     return int(metrics.get(document.FORMAT, 0)) >= 1
 
 
-def read_bounded(store: Store, key: str, most_bytes: int = MAX_SIZE) -> bytes:
-    """Return the object's bytes. Raises NotFound, ValueError if there are more than `most_bytes`."""
+def read_bounded(store: Store, key: str, max_bytes: int = MAX_SIZE) -> bytes:
+    """Return the object's bytes. Raises NotFound, ValueError if there are more than `max_bytes`."""
     stat = store.stat(key)
-    if stat.size > most_bytes:
-        raise ValueError(f"larger than {most_bytes} bytes")
+    if stat.size > max_bytes:
+        raise ValueError(f"larger than {max_bytes} bytes")
     return b"".join(store.stream(key, 0, stat.size, stat.etag))

@@ -104,10 +104,10 @@ def check(store: Store, entry: Entry) -> None:
         raise _differs(store, entry)
 
 
-def contents(store: Store, entry: Entry, most_bytes: int | None = MAX_DOCUMENT) -> bytes:
-    """Return the artifact's bytes. Raises NotFound, or BadData if they differ from the entry or exceed `most_bytes`."""
-    if most_bytes is not None and entry.size > most_bytes:
-        raise BadData(f"{store.uri(entry.name)}: larger than {most_bytes:,} bytes, which no run's is")
+def contents(store: Store, entry: Entry, max_bytes: int | None = MAX_DOCUMENT) -> bytes:
+    """Return the artifact's bytes. Raises NotFound, or BadData if they differ from the entry or exceed `max_bytes`."""
+    if max_bytes is not None and entry.size > max_bytes:
+        raise BadData(f"{store.uri(entry.name)}: larger than {max_bytes:,} bytes, which no run's is")
     if store.stat(entry.name).size != entry.size:
         raise _differs(store, entry)
     data = read(store, entry.name)

@@ -56,7 +56,7 @@ def report_html(
         **_probabilities(predictions),
         mistakes=[_mistake(prediction, directory) for prediction in worst_mistakes(predictions)],
         excluded=[(image["member"], image["reason"], image.get("replaced_by")) for image in excluded],
-        most_excluded=MAX_EXCLUDED,
+        max_excluded=MAX_EXCLUDED,
         machine=_machine(run["device"], metrics),
         stages=_stages(metrics["seconds"]),
         history_columns=HISTORY_COLUMNS,

@@ -20,7 +20,7 @@ from catsdogs.runtime.signals import ERASE_LINE
 if TYPE_CHECKING:
     from rich.console import Console
 
-LEAST_BAR, MOST_BAR = 8, 40
+MIN_BAR, MAX_BAR = 8, 40
 """Characters of the bar; where there is no room for the least, there is none."""
 
 
@@ -79,9 +79,9 @@ class Terminal(TextLines):
         detail = "".join(f"  {text}" for text in details)
         segments = [Segment(label, Style(bold=True))]
         room = width - len(label) - len(detail) - 2
-        if room >= LEAST_BAR:
+        if room >= MIN_BAR:
             data = progress.data()
-            bar = ProgressBar(total=data["total"] or 1, completed=data["done"], width=min(room, MOST_BAR))
+            bar = ProgressBar(total=data["total"] or 1, completed=data["done"], width=min(room, MAX_BAR))
             segments += [Segment("  "), *self._console.render_lines(bar, pad=False)[0]]
         self.stream.write(ERASE_LINE)
         self._console.print(Segments([*segments, Segment(detail)]), end="")

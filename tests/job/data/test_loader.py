@@ -50,11 +50,11 @@ def make(
     image_size: int = 6,
     seed: int = SEED,
     shuffled: bool = True,
-    most_bytes: int = ENOUGH,
+    max_bytes: int = ENOUGH,
 ) -> DataLoader:
     return DataLoader.of(
         paths, batch_size=batch_size, image_size=image_size, seed=seed, shuffled=shuffled, scratch=scratch,
-        most_bytes=most_bytes,
+        max_bytes=max_bytes,
     )  # fmt: skip
 
 
@@ -142,10 +142,10 @@ def test_without_shuffling_one_pass_shows_the_images_in_the_order_given(paths: l
     assert wait_for(lambda: not batch_threads())
 
 
-@pytest.mark.parametrize("most_bytes", [0, ENOUGH])
+@pytest.mark.parametrize("max_bytes", [0, ENOUGH])
 @pytest.mark.parametrize("batch_size", [1, 4, IMAGES])
 def test_each_image_is_decoded_once_a_run(
-    batch_size: int, most_bytes: int, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch_size: int, max_bytes: int, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[bytes] = []
 
@@ -157,7 +157,7 @@ def test_each_image_is_decoded_once_a_run(
 
     monkeypatch.setattr(loader, "decode", decode)
     monkeypatch.setattr(cores, "usable", lambda: 4)
-    generator = make(paths, tmp_path, batch_size=batch_size, most_bytes=most_bytes)
+    generator = make(paths, tmp_path, batch_size=batch_size, max_bytes=max_bytes)
     assert [sorted(epoch) for epoch in epochs(generator, 3)] == [list(range(IMAGES))] * 3
     assert sorted(decoded) == sorted(path.read_bytes() for path in paths)
 
@@ -192,7 +192,7 @@ def test_beyond_the_memory_bound_the_volume_serves_and_nothing_is_left_there(
     spare: int, generator: DataLoader, paths: list[Path], tmp_path: Path
 ) -> None:
     size = IMAGES * 6 * 6 * 3
-    bounded = make(paths, tmp_path / "scratch", most_bytes=size + spare)
+    bounded = make(paths, tmp_path / "scratch", max_bytes=size + spare)
     on_the_volume = f"{tmp_path}/scratch" in Path("/proc/self/maps").read_text()
     assert (on_the_volume, bounded.pixels.bytes_in_memory) == ((False, size) if spare >= 0 else (True, 0))
     for batch, expected in zip(taken(bounded, 7), taken(generator, 7), strict=True):

@@ -166,7 +166,7 @@ for name, grey in (("cats/cat.0.jpg", 0), ("dogs/dog.0.jpg", 255), ("dogs/dog.1.
     (scratch / name).parent.mkdir(exist_ok=True)
     Image.fromarray(np.full((8, 8, 3), grey, np.uint8)).save(scratch / name)
 test = DataLoader.of(sorted(scratch.rglob("*.jpg")), batch_size=1, image_size=8, seed=0, shuffled=False,
-                     scratch=scratch, most_bytes=0)
+                     scratch=scratch, max_bytes=0)
 
 def model(scale):
     # White, scaled twice, is infinite for a large scale, and infinity times 0 is nan; everything else gives 0.5.
@@ -205,7 +205,7 @@ from catsdogs.runtime.signals import Interruption
 scratch, images = Path(sys.argv[1]), sorted(Path(sys.argv[2]).rglob("*.jpg"))
 model, other = (evaluation.load(Path(path), path) for path in sys.argv[3:5])
 test = DataLoader.of(
-    images, batch_size=5, image_size=64, seed=0, shuffled=False, scratch=scratch, most_bytes=0
+    images, batch_size=5, image_size=64, seed=0, shuffled=False, scratch=scratch, max_bytes=0
 )
 other.save(scratch / "model.keras")
 export.export(scratch / "model.keras", ["savedmodel", "onnx", "tflite"], test, Log([]), Interruption())

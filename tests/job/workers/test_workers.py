@@ -290,7 +290,7 @@ def test_parts_make_up_the_batches_of_one_worker(runs: Runs) -> None:
 
     def generator(own: list[bool] | None) -> DataLoader:
         return DataLoader.of(
-            paths, batch_size=6, image_size=8, seed=5, shuffled=True, scratch=folder, most_bytes=1 << 30, own=own
+            paths, batch_size=6, image_size=8, seed=5, shuffled=True, scratch=folder, max_bytes=1 << 30, own=own
         )
 
     whole = generator(None)
