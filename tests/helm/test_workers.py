@@ -13,8 +13,8 @@ def test_one_worker_needs_nothing_of_several(helm4: Helm) -> None:
     assert helm4.of("workers=1", 'workerTimeout="7m"', 'heartbeatTimeout="7m"').text == alone.text
     assert alone.all("Service") == []
     assert alone.job["spec"].keys() == {"backoffLimit", "podFailurePolicy", "template"}
-    # As it was before there were workers: who upgrades the chart goes on with the same run.
-    assert helm4.of('image.tag="0.1.0"').job_name == "pets-catsdogs-train-9f82e6a450"
+    # As before there were workers, and before the log was mixed: an upgrade of the chart continues the same run.
+    assert helm4.of('image.tag="0.1.0"', 'logFormat="text"').job_name == "pets-catsdogs-train-9f82e6a450"
 
 
 def test_several_workers_find_each_other_by_name(helm4: Helm) -> None:
