@@ -180,9 +180,10 @@ class Run:
         if self.group.worker == 0:
             # Once nothing but training is left to fail: a claim binds the run id to these settings.
             publish.claim(self.output, about)
+        training = self._loader(prepared, "train", self._image_bytes())
         with self.group.watched(self.settings.worker_timeout):
-            progress = self._fit(learner, prepared)
-        return self._write_artifacts(learner, prepared, progress, about)
+            progress = self._fit(learner, prepared, training)
+        return self._write_artifacts(learner, prepared, training, progress, about)
 
     def trained(self) -> dict[str, Path]:
         """Return the artifacts that `train` left on the volume. Raises ConfigError if they are not complete."""
@@ -275,14 +276,12 @@ class Run:
             "archive": prepared.archive,
         }
 
-    def _fit(self, learner: "Learner", prepared: Split) -> Progress:
+    def _fit(self, learner: "Learner", prepared: Split, training: DataLoader) -> Progress:
         """Train, and leave the best epoch's weights in the learner."""
         from catsdogs.training.loop import Training
 
         settings = self.settings
-        max_bytes = int(memory.SHARE_FOR_IMAGES * memory.limit())
-        training = self._loader(prepared, "train", max_bytes)
-        validation = self._loader(prepared, "validation", max_bytes - training.pixels.bytes_in_memory)
+        validation = self._loader(prepared, "validation", self._image_bytes() - training.pixels.bytes_in_memory)
         with contextlib.ExitStack() as stack:
             mirror = None
             if settings.checkpoint_to == "bucket" and self.group.worker == 0:
@@ -305,6 +304,10 @@ class Run:
         storage_options = replace(self.storage_options, timeout=min(self.storage_options.timeout, MIRROR_TIMEOUT))
         return Mirror(open_store(f"{self.settings.result}/{names.CHECKPOINTS}", storage_options))
 
+    def _image_bytes(self) -> int:
+        """Return how many bytes of decoded images may be kept in memory."""
+        return int(memory.SHARE_FOR_IMAGES * memory.limit())
+
     def _loader(self, prepared: Split, name: str, max_bytes: int) -> DataLoader:
         paths = prepared.paths(name)
         own = [prepared.owner(path) == self.group.worker for path in paths] if self.group.size > 1 else None
@@ -322,7 +325,7 @@ class Run:
         )
 
     def _write_artifacts(
-        self, learner: "Learner", prepared: Split, progress: Progress, about: RunDocument
+        self, learner: "Learner", prepared: Split, training: DataLoader, progress: Progress, about: RunDocument
     ) -> dict[str, Path]:
         from catsdogs.pipeline import gather
         from catsdogs.training import evaluation
@@ -331,7 +334,7 @@ class Run:
         test = self._loader(prepared, "test", max_bytes=0)
         predictions = evaluation.predict(learner.model, test, prepared.directory, self.log, self.interruption)
         predictions = gather.of_all(predictions, prepared, self.group)
-        train_metrics = self._evaluate_train(learner, prepared)
+        train_metrics = self._evaluate_train(learner, prepared, training)
         if self.group.worker:
             return {}
         test_metrics = prediction_metrics(predictions)
@@ -364,11 +367,13 @@ class Run:
         exported = [extras.FORMATS[name] for name in self.settings.export]
         return mark_complete(directory, [*names.TRAINED, *exported])
 
-    def _evaluate_train(self, learner: "Learner", prepared: Split) -> SplitMetrics:
-        """Return the model's metrics on all workers' training images, undistorted. Raises Interrupted, VolumeError."""
+    def _evaluate_train(self, learner: "Learner", prepared: Split, training: DataLoader) -> SplitMetrics:
+        """Return the model's metrics on all workers' training images, undistorted. They are decoded already.
+
+        Raises Interrupted, VolumeError.
+        """
         from catsdogs.training import evaluation
 
-        loader = self._loader(prepared, "train", int(memory.SHARE_FOR_IMAGES * memory.limit()))
-        loader = replace(loader, shuffled=False, augmentation=None, mixup=0.0)
+        loader = replace(training, shuffled=False, augmentation=None, mixup=0.0)
         predictions = evaluation.predict(learner.model, loader, prepared.directory, self.log, self.interruption)
         return combined(self.group.gather_json(Shard.of(predictions), Shard))

@@ -18,14 +18,15 @@ def dump(document: Mapping[str, Any], form: int | None = None) -> bytes:
     return (json.dumps(numbered, indent=2, default=str) + "\n").encode()
 
 
-def load(data: bytes | str, newest: int, where: str) -> dict[str, Any]:
+def load(data: bytes | str, newest: int, where: str, *, with_nan: bool = False) -> dict[str, Any]:
     """Return the JSON object in `data`, which came from `where`.
 
     A document without a number is of format 0. Raises ConfigError for a format above `newest`, and ValueError for
-    anything that is not a JSON object with a number for its format, numbers that JSON does not have among them.
+    anything that is not a JSON object with a number for its format, or has NaN or infinity, which JSON does not have;
+    these are read `with_nan`.
     """
     try:
-        document = json.loads(data, parse_constant=_refuse)
+        document = json.loads(data, parse_constant=None if with_nan else _refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(document, dict):

@@ -25,6 +25,7 @@ from catsdogs.runtime.errors import BadData, Interrupted, NotFound, VolumeError
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage.folder import Folder
+from tests.interruptions import InterruptedAfter
 from tests.servers import S3Server
 
 Image = tuple[str, int]
@@ -138,17 +139,6 @@ class Watched(Folder):
             data = flipped(data, self.damage_once_at - start)
             self.damage_once_at = None
         yield data
-
-
-class InterruptedAfter(Interruption):
-    def __init__(self, checks: int):
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            self.signal_name = "SIGTERM"
-        super().check()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from tests.conftest import Catsdogs
+from tests.interruptions import InterruptedAfter
 from tests.recorder import Recorder
 
 COUNTS = Counts(4, 2, 2)
@@ -53,17 +54,6 @@ class Recorded(Recorder):
     def fetched(self) -> int:
         """How many images the last build fetched."""
         return int(self.of("split")[-1]["fetched"])
-
-
-class InterruptedAfter(Interruption):
-    def __init__(self, checks: int):
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            self.signal_name = "SIGTERM"
-        super().check()
 
 
 def built(

@@ -16,6 +16,7 @@ from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
 from catsdogs.storage.lease import Lease
 from catsdogs.storage.store import Store, read
+from tests.interruptions import InterruptedAfter
 from tests.servers import S3Server
 
 
@@ -30,23 +31,11 @@ def output(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return open_store(f"s3://{request.getfixturevalue('bucket')}/run")
 
 
-class Asked(Interruption):
-    """Interrupted after having been asked so many times."""
-
-    def __init__(self, times: int):
-        self.times = times
-
-    def check(self) -> None:
-        self.times -= 1
-        if self.times < 0:
-            raise Interrupted("enough")
-
-
 def test_who_comes_second_waits_until_it_is_released(output: Store) -> None:
     first, second = Lease(output, "first"), Lease(output, "second")
     first.acquire(Interruption())
     with pytest.raises(Interrupted, match="enough"):
-        second.acquire(Asked(5))
+        second.acquire(InterruptedAfter(5))
     first.release()
     second.acquire(Interruption())
 
@@ -54,7 +43,7 @@ def test_who_comes_second_waits_until_it_is_released(output: Store) -> None:
 def test_who_starts_again_need_not_wait_for_itself(output: Store) -> None:
     Lease(output, "first").acquire(Interruption())
     again = Lease(output, "first")
-    again.acquire(Asked(0))
+    again.acquire(InterruptedAfter(0))
     again.renew(at_once=True)
 
 
@@ -62,7 +51,7 @@ def test_a_holder_that_is_gone_is_replaced_and_learns_it(output: Store, monkeypa
     monkeypatch.setattr(lease, "SECONDS", 0.3)
     gone, heir = Lease(output, "gone"), Lease(output, "heir")
     gone.acquire(Interruption())
-    heir.acquire(Asked(1000))
+    heir.acquire(InterruptedAfter(1000))
     with pytest.raises(Interrupted, match="another process is publishing"):
         gone.renew(at_once=True)
     heir.renew(at_once=True)
@@ -75,7 +64,7 @@ def test_a_holder_that_renews_is_not_replaced(tmp_path: Path, monkeypatch: pytes
     holder, other = Lease(output, "holder"), Lease(output, "other")
     holder.acquire(Interruption())
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(other.acquire, Asked(100))
+        waiting = pool.submit(other.acquire, InterruptedAfter(100))
         while not waiting.done():
             holder.renew()
             time.sleep(0.05)
@@ -109,8 +98,8 @@ def waited_for_by(output: Store, owner: str) -> Lease:
     """Acquire the lease as `owner`, though not in the first moment."""
     lease_of = Lease(output, owner)
     with pytest.raises(Interrupted, match="enough"):
-        lease_of.acquire(Asked(2))
-    lease_of.acquire(Asked(1000))
+        lease_of.acquire(InterruptedAfter(2))
+    lease_of.acquire(InterruptedAfter(1000))
     return lease_of
 
 
@@ -128,7 +117,7 @@ def test_a_lease_without_a_format_is_one_of_an_older_version(tmp_path: Path, mon
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(lease, "SECONDS", 0.3)
     (tmp_path / lease.KEY).write_text('{"owner": "older", "renewals": 3}')
-    Lease(Folder(tmp_path), "older").acquire(Asked(0))
+    Lease(Folder(tmp_path), "older").acquire(InterruptedAfter(0))
     (tmp_path / lease.KEY).write_text('{"owner": "older", "renewals": 4}')
     waited_for_by(Folder(tmp_path), "other")
 
@@ -137,7 +126,7 @@ def test_a_lease_of_a_newer_format_is_neither_taken_nor_waited_for(tmp_path: Pat
     content = json.dumps({"format": lease.FORMAT + 1, "owner": "me"})
     (tmp_path / lease.KEY).write_text(content)
     with pytest.raises(ConfigError, match=r"lease\.json: written by a newer version") as caught:
-        Lease(Folder(tmp_path), "me").acquire(Asked(0))
+        Lease(Folder(tmp_path), "me").acquire(InterruptedAfter(0))
     assert caught.value.exit_code == 78
     assert (tmp_path / lease.KEY).read_text() == content
 

@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import socket
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -533,15 +532,3 @@ class TestFolder:
             store.put_if("after", bytes(1 << 20), None)
         assert os.listdir(small_volume) == ["before"]
         assert read(store, "before") == b"before"
-
-
-@pytest.fixture
-def small_volume(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for 256 KiB."""
-    directory = tmp_path / "volume"
-    directory.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mounting, capture_output=True).returncode != 0:
-        pytest.skip("mounting a file system takes root")
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)

@@ -87,18 +87,6 @@ def test_a_file_where_a_directory_should_be_is_named(tmp_path: Path) -> None:
         volume.write(tmp_path / "file" / "name", b"")
 
 
-@pytest.fixture
-def small_volume(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for 256 KiB."""
-    directory = tmp_path / "volume"
-    directory.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mounting, capture_output=True).returncode != 0:
-        pytest.skip("mounting a file system takes root")
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)
-
-
 def test_a_full_volume_is_named_and_left_as_it_was(small_volume: Path, durable: bool) -> None:
     volume.write(small_volume / "name", b"before", durable)
     with pytest.raises(VolumeError, match=f"^{small_volume}/name: .*the volume is full; give it more room"):
