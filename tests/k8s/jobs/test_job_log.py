@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from catsdogs.runtime import events as job_events
@@ -62,6 +62,8 @@ json_values = st.recursive(
 )
 
 
+@example(name="assembling", data={"": "\t"})
+@example(name="waiting", data={"": "\t"})
 @given(name=st.sampled_from([*EVENTS, "else"]), data=st.dictionaries(st.text(max_size=8), json_values, max_size=3))
 def test_no_log_breaks_the_progress(name: str, data: dict[str, Any]) -> None:
     kind = EVENTS.get(name, Other)
