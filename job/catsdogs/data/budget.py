@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator
 MAX_DECODING = 256 << 20
 """Bytes of the images being decoded at one time, of their files, and of what the decoders need besides: enough for one
 image of 64 million pixels in the four bytes that Pillow holds each in."""
+MAX_FILE = 64 << 20
+"""Bytes of an image file, a hundred times as many as the largest photograph of Kaggle's archive has."""
 LARGE = 8 << 20
 """Bytes. Files above this size are handled one at a time."""
 MAX_THREADS = 4
 """Threads that decode at once. With more, each waits for Python's lock most of the time: sixteen took 1.4 times the CPU
 time of two."""
 
-_KEPT = 16 << 20
-"""Bytes. What a larger image took is returned to the system at once: malloc keeps it for its thread, and every thread
-has had a large image sooner or later."""
+_KEPT = 4 << 20
+"""Bytes. What a larger image took is returned to the system at once."""
 
 ONE_LARGE = threading.Lock()
 
@@ -52,7 +53,7 @@ class Budget:
             yield
         finally:
             if amount > _KEPT:
-                _trim()
+                give_back()
             with self._changed:
                 self._free += amount
                 self._changed.notify_all()
@@ -66,7 +67,8 @@ def one_large(size: int) -> contextlib.AbstractContextManager[object]:
     return ONE_LARGE if size > LARGE else contextlib.nullcontext()
 
 
-def _trim() -> None:
+def give_back() -> None:
+    """Return what is free to the system: malloc keeps it for its thread, and every thread has a large image once."""
     if malloc_trim := _malloc_trim():
         malloc_trim(0)
 
