@@ -96,7 +96,8 @@ def decode(data: bytes, size: tuple[int, int] | None = None, into: Pixels | None
     """
     image = _opened(data)
     with DECODING.reserve(image.memory(size)):
-        return _upright(image, size, into)
+        pixels = _upright(image, size)
+        return pixels if size is None else _resized(pixels, *size, into)
 
 
 def check(data: bytes) -> None:
@@ -307,8 +308,11 @@ def _walk(image: _Jpeg | _Other | _WebP) -> None:
             stored.crop((0, top, stored.width, min(stored.height, top + rows)))
 
 
-def _upright(image: _Jpeg | _Other | _WebP, size: tuple[int, int] | None, into: Pixels | None) -> Pixels:
-    """Return the image, decoded, turned and resized: in bands, so that no second one of its size is needed."""
+def _upright(image: _Jpeg | _Other | _WebP, size: tuple[int, int] | None) -> Pixels:
+    """Return the image, decoded, turned, and reduced to less than twice the size.
+
+    It is turned and reduced in bands, so that no second image of its size is in memory.
+    """
     with _reasons():
         stored = image.decoded(size)
         turn = stored.turn
@@ -317,7 +321,7 @@ def _upright(image: _Jpeg | _Other | _WebP, size: tuple[int, int] | None, into: 
             width, height = height, width
         across, down = (1, 1) if size is None else (max(1, width // size[1]), max(1, height // size[0]))
         if stored.pixels is not None and turn is None and (across, down) == (1, 1):
-            return _resized(stored.pixels, size, into)
+            return stored.pixels
         reduced = np.empty((math.ceil(height / down), math.ceil(width / across), 3), np.uint8)
         rows = _rows(width * down) * down
         for top in range(0, height, rows):
@@ -327,15 +331,13 @@ def _upright(image: _Jpeg | _Other | _WebP, size: tuple[int, int] | None, into: 
             if (across, down) != (1, 1):
                 band = band.reduce((across, down))
             reduced[top // down :][: band.height] = np.asarray(band)
-    return _resized(reduced, size, into)
+        return reduced
 
 
-def _resized(pixels: Pixels, size: tuple[int, int] | None, into: Pixels | None) -> Pixels:
-    if size is None:
-        return pixels
+def _resized(pixels: Pixels, height: int, width: int, into: Pixels | None) -> Pixels:
     cv2 = opencv()
     # It takes a seventh of the time of Pillow's, which computes the weights for each call.
-    return np.asarray(cv2.resize(pixels, (size[1], size[0]), into, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(cv2.resize(pixels, (width, height), into, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _rows(width: int) -> int:
