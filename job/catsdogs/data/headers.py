@@ -4,6 +4,8 @@ Decoders allocate, and some of them write, by these claims; here nothing is allo
 found as libjpeg finds them, so that both read the same frame.
 """
 
+import operator
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,6 +24,7 @@ PROGRESSIVE = frozenset({0xC2, 0xCA})
 ARITHMETIC = frozenset({0xC9, 0xCA})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_MARKER = re.compile(rb"\xff[^\0\xff]")
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -63,28 +66,30 @@ def jpeg_frame(data: bytes) -> Frame | None:
     place = 2
     for _ in range(MAX_PARTS):
         # Other bytes before a marker, and any number of 0xFF, are skipped.
-        place = data.find(b"\xff", place)
-        while place >= 0 and data[place : place + 1] == b"\xff":
-            place += 1
-        marker = data[place] if 0 <= place < len(data) else _EOI
-        place += 1
-        if marker == 0 or marker in _WITHOUT_LENGTH:
+        if (match := _MARKER.search(data, place)) is None:
+            return None
+        place = match.end()
+        marker = data[place - 1]
+        if marker in _WITHOUT_LENGTH:
             continue
         if marker in (_SOI, _EOI):
             return None
         # libjpeg takes a length below 2 for 2.
         length = max(2, int.from_bytes(data[place : place + 2]))
-        body = data[place + 2 : place + length]
-        if len(body) != length - 2:
+        if place + length > len(data):
             return None
         if marker == _SOS:
-            if frame is None or not body:
+            if frame is None or length == 2:
                 return None
-            one_scan = body[0] == frame.components and frame.marker not in PROGRESSIVE
+            one_scan = data[place + 2] == frame.components and frame.marker not in PROGRESSIVE
             return frame._replace(one_scan=one_scan, may_be_turned=may_be_turned)
-        # A second frame is an error to every decoder.
-        if marker in _FRAMES and (frame is not None or (frame := _frame(marker, body)) is None):
-            return None
+        if marker in _FRAMES:
+            # A second frame is an error to every decoder.
+            if frame is not None:
+                return None
+            frame = _frame(marker, data[place + 2 : place + length])
+            if frame is None:
+                return None
         may_be_turned |= marker == _APP1
         place += length
     raise TooManyParts(f"more than {MAX_PARTS:,} segments before its first scan")
@@ -94,12 +99,11 @@ def _frame(marker: int, body: bytes) -> Frame | None:
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         return None
     precision, height, width, components = struct.unpack_from(">BHHB", body)
-    factors = [(byte >> 4, byte & 15) for byte in body[7::3]]
-    if not (factors and width and height) or not all(1 <= factor <= 4 for pair in factors for factor in pair):
+    across, down = [byte >> 4 for byte in body[7::3]], [byte & 15 for byte in body[7::3]]
+    if not (components and width and height) or not 1 <= min(across + down) <= max(across + down) <= 4:
         return None
-    across, down = (max(sizes) for sizes in zip(*factors, strict=True))
-    units = -(-width // (8 * across)) * -(-height // (8 * down))
-    samples = units * 64 * sum(x * y for x, y in factors)
+    units = -(-width // (8 * max(across))) * -(-height // (8 * max(down)))
+    samples = units * 64 * sum(map(operator.mul, across, down))
     return Frame(marker, precision, height, width, samples, components, False, False)
 
 

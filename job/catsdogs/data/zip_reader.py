@@ -303,9 +303,12 @@ class _Handlers(Generic[Result]):
         finally:
             with self._changed:
                 self._running -= 1
-                if alone:
-                    self._alone = False
-                self._changed.notify_all()
+                if self._alone:
+                    self._alone = not alone
+                    self._changed.notify_all()
+                else:
+                    # One waiter is enough: the next reader or, once stopped, the thread that called stop.
+                    self._changed.notify()
 
     def _wait_for(self, ready: Callable[[], bool]) -> None:
         """Wait, with the lock held. Raises CancelledError once stopped."""
