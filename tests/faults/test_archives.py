@@ -172,13 +172,16 @@ def bomb(count: int, name: str) -> Entry:
 def test_members_that_inflate_a_thousandfold(prepared: type[Prepared], tmp_path: Path) -> None:
     """60 MB of zeros in 58 kB each: as they declare it, so that only the ratio tells them from photos.
 
-    What lies between them makes a range of each, so that as many are read at once as there are workers.
+    Seventeen are as much as is inflated at all. What lies between them makes a range of each, so that as many are read
+    at once as there are workers.
     """
     kernel = bomb(60_000_000, "kernel")
     between = Entry("between", secrets.token_bytes(5_000))
     bombs = [Entry(name, kernel.data, DEFLATED, size=kernel.size, crc=kernel.crc) for name in names()]
     entries = [entry for bomb in bombs for entry in (bomb, between)]
-    assert "too few images" in prepared(on(entries, tmp_path), tmp_path).refused()
+    few, rest = entries[: 2 * 17], [photo for photo in photos() if photo.name not in names()[:17]]
+    assert "too few images" in prepared(on([*few, *rest], tmp_path), tmp_path).refused()
+    assert "its images claim 2,880,000,000 bytes" in prepared(on(entries, tmp_path), tmp_path).refused()
 
 
 def test_inner_zip_that_inflates_a_thousandfold(prepared: type[Prepared], tmp_path: Path) -> None:

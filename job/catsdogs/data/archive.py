@@ -11,12 +11,15 @@ import sys
 import time
 import zipfile
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
+from catsdogs.data.budget import MAX_FILE
 from catsdogs.data.zip_reader import (
     MAX_AT_ONCE,
+    MAX_RATIO,
     Broken,
     Member,
     Zip,
@@ -37,6 +40,10 @@ from catsdogs.storage.store import DEFAULTS, StorageOptions
 
 _KAGGLE = re.compile(r"(?:^|/)(cat|dog)\.(\d{1,9})\.jpe?g$", re.IGNORECASE)
 _PETIMAGES = re.compile(r"(?:^|/)(cat|dog)s?/(\d{1,9})\.jpe?g$", re.IGNORECASE)
+
+
+MIN_TOTAL = 1 << 30
+"""Bytes that the images may claim however small they are in the zip."""
 
 
 class Identity(TypedDict):
@@ -157,6 +164,8 @@ def _images(source: Zip, entries: list[zipfile.ZipInfo], where: str) -> tuple[di
     extent_of = extents(source, entries)
     images: dict[tuple[str, int], Member] = {}
     passed_over: list[str] = []
+    places: dict[int, tuple[str, int]] = {}
+    """Where images lie, and the first one that lies there."""
     for entry in entries:
         label = _labelled(entry.filename)
         if label is None:
@@ -166,13 +175,26 @@ def _images(source: Zip, entries: list[zipfile.ZipInfo], where: str) -> tuple[di
             continue
         if entry.flag_bits & 1:
             raise BadData(f"{where}: {entry.filename} is encrypted; recreate the zip without a password")
+        if places.setdefault(entry.header_offset, label) != label:
+            # Read once, or a zip of a few MB could give work for hours.
+            passed_over.append(entry.filename)
+            continue
         member = member_of(entry, extent_of[entry.header_offset], *label)
         twin = images.setdefault(label, member)
         if twin is not member:
             if (twin.size, twin.crc) != (member.size, member.crc):
                 raise BadData(f"{where}: {twin.name} and {member.name} claim the same image; remove one of them")
             passed_over.append(entry.filename)
+    _check_total(images.values(), where)
     return images, passed_over
+
+
+def _check_total(members: Collection[Member], where: str) -> None:
+    """Raise BadData if the images claim to be far larger than they are in the zip: inflating them could take hours."""
+    size = sum(member.size for member in members if member.size <= MAX_FILE)
+    packed = sum(member.packed for member in members if member.size <= MAX_FILE)
+    if size > max(MIN_TOTAL, MAX_RATIO * packed):
+        raise BadData(f"{where}: its images claim {size:,} bytes in {packed:,}, as no photos do; check the archive")
 
 
 def _inner_zip(entries: list[zipfile.ZipInfo], where: str) -> zipfile.ZipInfo:

@@ -9,7 +9,8 @@ from catsdogs.runtime.errors import BadData
 
 RULE = 1
 """The version of the rule by which images are assigned (`assign`) and checked (`images.decode`). Increase it with any
-change after which an archive could give another split: it is part of the split's id."""
+change after which an archive could give another split: it is part of the split's id. Not increased for images that
+once were too large, or that no run could train on: a split that is recorded without them stays good."""
 
 Image = tuple[str, int]
 """Class and number."""

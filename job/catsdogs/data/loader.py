@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catsdogs.data.augmentation import Augmentation
+from catsdogs.data.budget import one_large
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.runtime import cores
 from catsdogs.runtime.errors import VolumeError
@@ -113,17 +114,21 @@ class Pixels:
             with self._locks[index % len(self._locks)]:
                 if self._have[index]:
                     continue
-                with volume.failures(self.paths[index]):
-                    data = volume.contents(self.paths[index])
-                try:
-                    decode(data, self.size, self._pixels[index])
-                except NotAnImage as reason:
-                    raise VolumeError(
-                        f"{self.paths[index]}: damaged since it was checked ({reason}); run again"
-                    ) from None
+                self._decode(self.paths[index], self._pixels[index])
                 # Only now, so that no other thread uses a half decoded image.
                 self._have[index] = True
         return self._pixels
+
+    def _decode(self, path: Path, into: NDArray[np.uint8]) -> None:
+        with volume.failures(path):
+            size = path.stat().st_size
+        with one_large(size):
+            with volume.failures(path):
+                data = volume.contents(path)
+            try:
+                decode(data, self.size, into)
+            except NotAnImage as reason:
+                raise VolumeError(f"{path}: damaged since it was checked ({reason}); run again") from None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from catsdogs.data.archive import Archive, Identity
 from catsdogs.data.assignment import RULE, Assignment, Counts, Image, shards
-from catsdogs.data.images import NotAnImage, decode
+from catsdogs.data.images import NotAnImage, check
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.zip_reader import Member, fetch
 from catsdogs.runtime import cores
@@ -267,7 +267,7 @@ class _Builder:
 def _check_and_write(data: bytes, path: Path) -> str | NotAnImage:
     """Write the file if it decodes, and return its SHA-256; else return why it does not."""
     try:
-        decode(data)
+        check(data)
     except NotAnImage as reason:
         # A new exception: the one that was raised keeps its frames, and with them the data.
         return NotAnImage(str(reason))

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+from catsdogs.data.budget import LARGE, MAX_FILE, MAX_THREADS, give_back
 from catsdogs.runtime import cores
 from catsdogs.runtime.errors import BadData, Unavailable
 from catsdogs.runtime.signals import Interruption
@@ -25,9 +26,6 @@ Result = TypeVar("Result")
 
 MAX_READERS = 16
 """Ranges read at once: enough to fill a 200 Mbit/s link with 30 ms of delay."""
-MAX_HANDLERS = 4
-"""Readers that handle members at once, given as many cores. With more, each waits for Python's lock most of the time:
-sixteen took 1.4 times the CPU time of two."""
 MAX_AT_ONCE = 1 << 20
 """Bytes of one range. Unpacking holds MAX_READERS ranges in memory; fetching holds only pieces of each."""
 MAX_GAP = 1 << 10
@@ -36,16 +34,13 @@ MAX_DIRECTORY = 16 << 20
 """Bytes, ten times as many as 25,000 images need. Python's objects for them take ten times as much memory."""
 END = 98
 """Bytes at the end of a zip that locate its directory, unless there is a comment, in the zip64 form too."""
-MAX_MEMBER = 64 << 20
-"""Bytes, a hundred times as many as the largest photograph of the archive has."""
-LARGE = 4 << 20
-"""Bytes. Members above this size are inflated one at a time."""
+MAX_UNDER_WAY = 32 << 20
+"""Bytes of the ranges that are read or handled at once, unless one alone has more."""
 MAX_RATIO = 100
-"""An inner zip's size over its compressed size; photographs hardly compress."""
+"""The size of an inner zip, or of all images, over the compressed size; photographs hardly compress."""
 MAX_CONFIRMING_READS = 4
 """How often bytes without a checksum are read, at most, until two reads agree."""
 
-_ONE_LARGE = threading.Lock()
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
 """What a zip has before each member: signature, …, length of the name, length of the extra field."""
 
@@ -162,7 +157,7 @@ def member_of(entry: zipfile.ZipInfo, extent: tuple[int, int], label: str = "", 
     """Return the Member for an entry of the directory."""
     start, stop = extent
     # At most header, name, extra field, data and data descriptor: the next member may be far away, or the size a lie.
-    stop = min(stop, start + _LOCAL_HEADER.size + 2 * 0xFFFF + min(entry.compress_size, MAX_MEMBER) + 24)
+    stop = min(stop, start + _LOCAL_HEADER.size + 2 * 0xFFFF + min(entry.compress_size, MAX_FILE) + 24)
     sizes = entry.compress_size, entry.file_size
     return Member(label, number, entry.filename, start, stop, *sizes, entry.CRC, entry.compress_type)
 
@@ -184,13 +179,18 @@ def fetch(
     readers = ThreadPoolExecutor(MAX_READERS, "fetch")
     handlers = _Handlers(handle)
     try:
-        reading: set[Future[list[tuple[Member, Result | Broken]]]] = set()
+        reading: dict[Future[list[tuple[Member, Result | Broken]]], int] = {}
+        """Each range under way, and its bytes."""
         while waiting or reading:
             while waiting and len(reading) < 2 * MAX_READERS:
-                reading.add(readers.submit(_fetch_range, source, waiting.popleft(), handlers))
-            done, reading = wait(reading, timeout=0.2, return_when=FIRST_COMPLETED)
+                size = waiting[0][-1].stop - waiting[0][0].start
+                if reading and sum(reading.values()) + size > MAX_UNDER_WAY:
+                    break
+                reading[readers.submit(_fetch_range, source, waiting.popleft(), handlers)] = size
+            done, _ = wait(reading, timeout=0.2, return_when=FIRST_COMPLETED)
             interruption.check()
             for future in done:
+                del reading[future]
                 yield from future.result()
     finally:
         # A reader may be waiting for the storage to answer, so nobody waits for it.
@@ -220,8 +220,14 @@ class _Arrival(NamedTuple):
     block: bytearray
     start: int
 
-    def extent(self, member: Member) -> memoryview:
-        return memoryview(self.block)[member.start - self.start : member.stop - self.start]
+    def extracted(self, member: Member) -> bytes:
+        """Return the member's file. Raises Broken. A block that has nothing else is given back: it may be large."""
+        start, stop = member.start - self.start, member.stop - self.start
+        with memoryview(self.block) as block, block[start:stop] as extent:
+            data = extract(member, extent)
+        if (start, stop) == (0, len(self.block)):
+            self.block.clear()
+        return data
 
 
 def _fetch_range(
@@ -258,15 +264,22 @@ class _Handlers(Generic[Result]):
 
     def __init__(self, handle: Callable[[Member, bytes], Result]):
         self._handle = handle
-        self._limit = min(MAX_HANDLERS, cores.usable())
+        self._limit = min(MAX_THREADS, cores.usable())
         self._running = 0
+        self._alone = False
+        """Whether a reader handles members of which one is large, or waits until no other is handling any."""
         self._stopped = False
         self._changed = threading.Condition()
 
     def results(self, arrival: _Arrival) -> list[tuple[Member, Result | Broken]]:
         """Return each member with its result. Raises what `handle` raises, and CancelledError once stopped."""
-        with self._slot():
-            return [(member, self._one(member, arrival)) for member in arrival.members]
+        # A zip of a few kB can ask for MAX_FILE again and again at once.
+        alone = any(member.size > LARGE for member in arrival.members)
+        with self._slot(alone):
+            results = [(member, self._one(member, arrival)) for member in arrival.members]
+            if alone:
+                give_back()
+            return results
 
     def stop(self) -> None:
         """Start no further call of `handle`, and wait for those that are running."""
@@ -276,39 +289,49 @@ class _Handlers(Generic[Result]):
             self._changed.wait_for(lambda: self._running == 0)
 
     @contextlib.contextmanager
-    def _slot(self) -> Iterator[None]:
-        """Wait for one of the slots, and hold it in the block."""
+    def _slot(self, alone: bool) -> Iterator[None]:
+        """Wait for one of the slots, or for all of them, and hold it in the block."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._running < self._limit)
-            if self._stopped:
-                raise CancelledError
+            self._wait_for(lambda: not self._alone and self._running < self._limit)
+            if alone:
+                # Nobody else starts from here on.
+                self._alone = True
+                self._wait_for(lambda: self._running == 0)
             self._running += 1
         try:
             yield
         finally:
             with self._changed:
                 self._running -= 1
-                # One waiter is enough: the next reader or, once stopped, the thread that called stop.
-                self._changed.notify()
+                if self._alone:
+                    self._alone = not alone
+                    self._changed.notify_all()
+                else:
+                    # One waiter is enough: the next reader or, once stopped, the thread that called stop.
+                    self._changed.notify()
+
+    def _wait_for(self, ready: Callable[[], bool]) -> None:
+        """Wait, with the lock held. Raises CancelledError once stopped."""
+        self._changed.wait_for(lambda: self._stopped or ready())
+        if self._stopped:
+            raise CancelledError
 
     def _one(self, member: Member, arrival: _Arrival) -> Result | Broken:
-        # A zip of a few kB can ask for MAX_MEMBER again and again at once.
-        with _ONE_LARGE if member.size > LARGE else contextlib.nullcontext():
-            if self._stopped:
-                raise CancelledError
-            try:
-                data = extract(member, arrival.extent(member))
-            except Broken as broken:
-                # A new exception: the one that was raised keeps its frames, and with them the bytes.
-                return Broken(str(broken))
-            return self._handle(member, data)
+        if self._stopped:
+            raise CancelledError
+        try:
+            data = arrival.extracted(member)
+        except Broken as broken:
+            # A new exception: the one that was raised keeps its frames, and with them the bytes.
+            return Broken(str(broken))
+        return self._handle(member, data)
 
 
 def extract(member: Member, raw: memoryview) -> bytes:
     """Return the member's file from its extent in the zip. Raises Broken unless size and CRC-32 are as claimed."""
     claimed = max(member.size, member.packed)
-    if claimed > MAX_MEMBER:
-        raise Broken(f"claims {claimed:,} bytes, more than {MAX_MEMBER:,}")
+    if claimed > MAX_FILE:
+        raise Broken(f"claims {claimed:,} bytes, more than {MAX_FILE:,}")
     offset = _data_offset(raw)
     packed = raw[offset : offset + member.packed]
     if len(packed) < member.packed:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from catsdogs.data.budget import MAX_FILE, MAX_THREADS, one_large
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.data.loader import as_input
 from catsdogs.results import manifest, names
@@ -132,7 +133,7 @@ def _model(address: str, storage_options: StorageOptions) -> tuple[str, bytes]:
 
 def _batches(images: Iterable[str], size: int) -> Iterator[tuple[list[str], list[NDArray[np.uint8] | str]]]:
     """Yield names, and for each its pixels, size×size×3, or why there are none. The next batches are decoded ahead."""
-    pool = ThreadPoolExecutor(cores.usable(), "images")
+    pool = ThreadPoolExecutor(min(MAX_THREADS, cores.usable()), "images")
     ahead: deque[tuple[list[str], list[Future[NDArray[np.uint8] | str]]]] = deque()
     files = _files(images)
     try:
@@ -173,8 +174,20 @@ def _files(images: Iterable[str]) -> Iterator[tuple[str, str | None]]:
 def _pixels(name: str, reason: str | None, size: int) -> NDArray[np.uint8] | str:
     """Return the image's pixels, size×size×3, or why there are none: `reason` if it is known already."""
     try:
-        return reason or decode(Path(name).read_bytes(), (size, size))
+        return reason or _decoded(name, size)
     except OSError as error:
         return error.strerror or str(error)
     except NotAnImage as error:
         return str(error)
+
+
+def _decoded(name: str, size: int) -> NDArray[np.uint8]:
+    """Return the pixels of the file, size×size×3. Raises NotAnImage and OSError."""
+    with open(name, "rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        with one_large(length):
+            # A device or pipe has no length; a file may have another one by now.
+            data = file.read(min(length or MAX_FILE, MAX_FILE) + 1)
+            if len(data) > MAX_FILE:
+                raise NotAnImage(f"{max(length, len(data)):,} bytes, more than {MAX_FILE:,}")
+            return decode(data, (size, size))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from catsdogs.data import split
 from catsdogs.data.archive import Archive, open_archive, unpack
 from catsdogs.data.assignment import path_of
-from catsdogs.data.images import NotAnImage, decode
+from catsdogs.data.images import NotAnImage, check
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.loader import DataLoader
 from catsdogs.data.zip_reader import Broken, Member, fetch
@@ -264,7 +264,7 @@ def _fetch_held_out(
 
     def write(member: Member, data: bytes) -> Path | None:
         try:
-            decode(data)
+            check(data)
         except NotAnImage:
             return None
         path = workspace / path_of((member.label, member.number), HELD_OUT)

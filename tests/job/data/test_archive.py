@@ -422,7 +422,7 @@ def hollow(path: Path) -> None:
 def test_what_a_zip_claims_does_not_fill_the_memory(
     write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zip_reader, "MAX_MEMBER", 1 << 20)
+    monkeypatch.setattr(zip_reader, "MAX_FILE", 1 << 20)
     write(tmp_path / "a.zip")
     archive = open_archive(str(tmp_path / "a.zip"))
     tracemalloc.start()
