@@ -22,12 +22,15 @@ from typing import Any
 
 import pytest
 
+from catsdogs.cli import catsdogs as commands
+from catsdogs.config.settings import Settings
+from catsdogs.pipeline.session import peers_of
 from catsdogs.workers import handshake
 from catsdogs.workers.address import control_address
 from catsdogs.workers.strangers import HANDSHAKE_SECONDS, MAX_STRANGERS
 from catsdogs.workers.transport import Connection, Keys, Kind
 from tests.conftest import REPOSITORY
-from tests.faults.running import Job, together
+from tests.faults.running import Job, ended, together
 from tests.workers import KEY, RUN_ID, addresses, arguments, connected, options
 
 HEARTBEAT = 3.0
@@ -635,15 +638,61 @@ def test_peer_with_the_key_cannot_hold_or_crash_worker_0(attack: Attack, reason:
     host = starts(0, listed)
     connection = hello(listed)
     with contextlib.closing(connection):
-        kind = Kind.WAITING
-        while kind is not Kind.START:
-            kind, _ = connection.receive(ANY)
+        until_kind(connection, Kind.START)
         began = time.monotonic()
         with contextlib.suppress(OSError):
             attack(connection)
         code, line = host.end(timeout=4 * HEARTBEAT)
         assert time.monotonic() - began < 3 * HEARTBEAT
     assert (code, reason in line) == (75, True), line
+
+
+NO_RECORDS = b"{}"
+ELSEWHERE = b'{"train/cats/cat.0.jpg": ["../../../../escaped.jpg", "cat.0.jpg", 1, "0"]}'
+FROM_A_PREPARING_PEER: dict[str, tuple[bytes, bytes, str]] = {
+    "an image of no archive": (b'[["cat", 99999, "broken"]]', b"{}", "that the archive does not have"),
+    "a number below 0": (b'[["cat", -1, "broken"]]', b"{}", "that the archive does not have"),
+    "no records": (b"[]", NO_RECORDS, "sent records that are not of its images"),
+    "records of files elsewhere": (b"[]", ELSEWHERE, "sent records that are not of its images"),
+    "records of nothing": (b"[]", b'{"train/cats/cat.0.jpg": null}', "sent something unexpected: None is not of type"),
+}
+
+
+@pytest.mark.parametrize(("broken", "records", "reason"), FROM_A_PREPARING_PEER.values(), ids=FROM_A_PREPARING_PEER)
+def test_peer_with_the_key_cannot_spoil_the_split(
+    broken: bytes, records: bytes, reason: str, sample_archive: Path, tmp_path: Path
+) -> None:
+    """It says of its images what cannot be. Worker 0 ends in order, and writes nothing elsewhere."""
+    _, *given = arguments(tmp_path, sample_archive, "--epochs=1")
+    code, alone = ended("prepare", *given, f"--volume={tmp_path / 'alone'}", env={}, directory=tmp_path)
+    assert code == 0, alone.stderr
+    [prepared] = (tmp_path / "alone" / "splits").iterdir()
+    listed = addresses(2)
+    own = [*given, *options(0, 2, listed, tmp_path)]
+    with together([Job("prepare", *own, env={}, directory=tmp_path)]) as [host]:
+        settings = Settings.of(**_parsed(own))
+        with contextlib.closing(
+            hello(listed, {"worker": 1, "told": {"workers": 2, **peers_of(settings).options}})
+        ) as peer:
+            until_kind(peer, Kind.START)
+            for answer in (json.dumps(prepared.name).encode(), b"false", broken, records):
+                with contextlib.suppress(OSError):
+                    peer.send(Kind.DATA, answer)
+                    until_kind(peer, Kind.DATA)
+            code = host.wait(60)
+    assert (code, reason in host.said()) == (75, True), host.stderr
+    assert not list(tmp_path.rglob("escaped*"))
+
+
+def _parsed(given: list[str]) -> dict[str, Any]:
+    parsed = dict(commands.commands["prepare"].make_context("prepare", list(map(str, given))).params)
+    del parsed["log_format"]
+    return parsed
+
+
+def until_kind(connection: Connection, awaited: Kind) -> None:
+    while connection.receive(ANY)[0] is not awaited:
+        pass
 
 
 def test_without_a_key_only_this_machine_is_served(starts: Starts) -> None:

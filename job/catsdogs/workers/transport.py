@@ -131,8 +131,9 @@ class Connection:
         Raises OSError: TimeoutError if the peer is silent, or not fast enough; ConnectionError if it closes the
         connection, or sends anything but such a message with its tags.
         """
-        head = self._read(_HEAD.size, deadline)
-        self._check(self._read(TAG_SIZE, deadline), self._incoming_tags.next(head))
+        received = self._read(_HEAD.size + TAG_SIZE, deadline)
+        head, tag = received[: _HEAD.size], received[_HEAD.size :]
+        self._check(tag, self._incoming_tags.next(head))
         code, size = _HEAD.unpack(head)
         try:
             kind = Kind(code)
@@ -145,9 +146,9 @@ class Connection:
         if not size:
             return kind, b""
         body = self._read(size, deadline)
-        tag = self._incoming_tags.start()
-        tag.update(body)
-        self._check(self._read(TAG_SIZE, deadline), tag.digest())
+        expected = self._incoming_tags.start()
+        expected.update(body)
+        self._check(self._read(TAG_SIZE, deadline), expected.digest())
         return kind, body
 
     def _check(self, tag: bytes, expected: bytes) -> None:
