@@ -608,6 +608,11 @@ def tagged(connection: Connection, kind: bytes, size: int) -> None:
     connection._socket.sendall(head + connection._outgoing_tags.next(head))
 
 
+def flood_of_data(connection: Connection) -> None:
+    for _ in range(100):
+        connection.send(Kind.DATA, b"{}")
+
+
 FROM_A_PEER: dict[str, tuple[Attack, str]] = {
     "2^57 bytes, claimed": (
         lambda peer: tagged(peer, b"d", 1 << 57), "a message of 144,115,188,075,855,872 bytes, more than",
@@ -620,9 +625,7 @@ FROM_A_PEER: dict[str, tuple[Attack, str]] = {
     "long last words": (lambda peer: peer.send(Kind.ENDED, b"x" * 2_000), "2,000 bytes, more than 1,000"),
     "an end that is not its own": (lambda peer: peer.send(Kind.DONE), "an unexpected message, DONE"),
     "the start again": (lambda peer: peer.send(Kind.HELLO, b"{}"), "an unexpected message, HELLO"),
-    "more than it was asked for": (
-        lambda peer: [peer.send(Kind.DATA, b"{}") for _ in range(100)] and None, "",
-    ),
+    "more than it was asked for": (flood_of_data, ""),
     "brackets": (lambda peer: peer.send(Kind.DATA, b"[" * 200_000), "nested too deeply"),
     "infinity": (lambda peer: peer.send(Kind.DATA, b'{"from": Infinity}'), "Infinity is not JSON"),
     "a number that overflows": (lambda peer: peer.send(Kind.DATA, b'{"from": 1e999}'), "is not"),

@@ -17,7 +17,7 @@ def read(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_SIZE + 1)
     except OSError as error:
-        raise ConfigError(f"{option}: {error.strerror or error}; make it readable for this user") from None
+        raise ConfigError(f"{option}: {error.strerror or error}; name a file that this user can read") from None
     key = content.strip()
     if len(content) > MAX_SIZE:
         raise ConfigError(f"{option}: more than {MAX_SIZE:,} bytes, so not a key; use random text of 64 characters")
