@@ -523,7 +523,7 @@ def test_another_key_is_named_by_both(starts: Starts) -> None:
     code, line = wrong.end()
     address = listed.split(",")[0]
     assert code == 78
-    assert f"worker 0 ({address}): has had another key for 3.0 s; give all workers the same --worker-key-file" in line
+    assert f"worker 0 ({address}): still has another key after 3.0 s; give all workers the same" in line
     right = starts(1, listed)
     for worker in (host, right):
         worker.until("gathered")
@@ -563,6 +563,7 @@ def test_impostor_in_worker_0s_place(starts: Starts) -> None:
 def test_worker_that_is_started_again_takes_its_place_again(starts: Starts) -> None:
     listed = addresses(3)
     host = starts(0, listed)
+    connect(listed).close()
     dead = starts(1, listed)
     dead.until("waiting for worker 2")
     dead.close()
@@ -575,6 +576,7 @@ def test_of_two_processes_with_one_index_the_later_stays(starts: Starts) -> None
     """The earlier one ends, and may be started again: it does not fight for its place."""
     listed = addresses(3)
     host = starts(0, listed)
+    connect(listed).close()
     earlier = starts(1, listed)
     earlier.until("waiting for worker 2")
     later = starts(1, listed)

@@ -213,9 +213,13 @@ class _Caller(_Waiting):
             try:
                 return {0: self._connect()}
             except AnotherKey:
-                self.report_another_key(self._missing_workers() if self.missing == [0] else "worker 0")
+                self.missing = [0]
+                self.report_another_key(self._missing_workers())
             except OSError:
                 self.another_key = ""
+            if time.monotonic() - self.began >= self.peers.timeout:
+                # It may have been connected until now: then those are missing that worker 0 waits for.
+                self.wait()
             self.missing = [0]
             self.wait()
             if time.monotonic() - asked > REPORT_SECONDS:
@@ -229,7 +233,7 @@ class _Caller(_Waiting):
         if self.another_key:
             waited = duration_text(self.peers.timeout)
             return ConfigError(
-                f"{awaited}: has had another key for {waited}; give all workers the same --worker-key-file"
+                f"{awaited}: still has another key after {waited}; give all workers the same --worker-key-file"
             )
         return super().gave_up(awaited)
 
@@ -252,7 +256,9 @@ class _Caller(_Waiting):
         limits = {Kind.WAITING: MAX_WAITING, Kind.START: 0, Kind.REFUSED: MAX_TEXT, Kind.ENDED: MAX_TEXT}
         self.another_key = ""
         while True:
-            deadline = min(time.monotonic() + self.peers.heartbeat_timeout, self.began + self.peers.timeout)
+            deadline = min(
+                time.monotonic() + self.peers.heartbeat_timeout, self.began + self.peers.timeout + POLL_SECONDS
+            )
             kind, body = connection.receive(limits, deadline)
             match kind:
                 case Kind.START:

@@ -18,7 +18,7 @@ import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from catsdogs.runtime.errors import masked, printable
 
@@ -249,8 +249,7 @@ def unpack(body: bytes) -> list[bytes]:
 def listen(port: int, host: str = "") -> socket.socket:
     """Listen on this address of this machine, or on every one. Raises OSError."""
     if host:
-        [(family, *_), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return _listen_on_first(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     if socket.has_dualstack_ipv6():
         try:
             return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
@@ -258,3 +257,16 @@ def listen(port: int, host: str = "") -> socket.socket:
             if error.errno == errno.EADDRINUSE:
                 raise
     return socket.create_server(("", port), backlog=1024)
+
+
+def _listen_on_first(found: Sequence[tuple[socket.AddressFamily, int, int, str, tuple[Any, ...]]]) -> socket.socket:
+    """Listen on the first of these that this machine has: `localhost` may be ::1 in its list of hosts only."""
+    *others, (last_family, *_, last) = found
+    for family, *_, address in others:
+        try:
+            return socket.create_server(address, family=family, backlog=1024)
+        except OSError as error:
+            # Whoever connects would find the other process there.
+            if error.errno == errno.EADDRINUSE:
+                raise
+    return socket.create_server(last, family=last_family, backlog=1024)
