@@ -23,6 +23,7 @@ from catsdogs.data.images import NotAnImage, check
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.zip_reader import Member, fetch
 from catsdogs.runtime import cores
+from catsdogs.runtime.errors import Interrupted
 from catsdogs.runtime.events import Fetching, ImageExcluded, SplitBuilt, SplitDamaged, SplitReused
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -176,7 +177,7 @@ class _Builder:
 
     def build(self) -> Split:
         assignment = self._complete()
-        records = self._all_records()
+        records = self._all_records(assignment)
         self._remove_others(assignment)
         split = Split(
             self._directory,
@@ -206,6 +207,10 @@ class _Builder:
         ours = sorted((label, number, reason) for (label, number), reason in self._broken.items())
         reports = self._group.gather_json(ours, list[tuple[str, int, str]])
         self._broken = {(label, number): reason for report in reports for label, number, reason in report}
+        if not self._broken.keys() <= self._archive.images.keys():
+            raise Interrupted(
+                "a worker reports a broken image that the archive does not have; run the same command again"
+            )
         return all(report == reports[0] for report in reports)
 
     def _fetch(self, assignment: Assignment) -> None:
@@ -237,11 +242,17 @@ class _Builder:
         if len(self._broken) <= MAX_EXCLUDED_LINES:
             self._log.emit(ImageExcluded(member=member.name, reason=reason))
 
-    def _all_records(self) -> dict[str, Record]:
-        """Return the records of all workers."""
+    def _all_records(self, assignment: Assignment) -> dict[str, Record]:
+        """Return the records of all workers. Raises Interrupted if those of one are not of its own images."""
         if self._group.size == 1:
             return self._records
         shares = self._group.gather_json(self._records, dict[str, Record])
+        for worker, records in enumerate(shares):
+            paths = [record.path for record in records.values()]
+            if paths != list(records) or set(paths) != assignment.images_of(worker).keys():
+                raise Interrupted(
+                    f"worker {worker} sent records that are not of its images; run the same command again"
+                )
         return {path: record for records in shares for path, record in records.items()}
 
     def _remove_others(self, assignment: Assignment) -> None:

@@ -16,6 +16,7 @@ from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions, Store
+from catsdogs.workers import key
 from catsdogs.workers.group import SINGLE, WorkerGroup
 from catsdogs.workers.rendezvous import Peers, join
 
@@ -114,11 +115,15 @@ def _joined(
 
 
 def peers_of(settings: Settings) -> Peers:
-    """Return the workers of a run with these settings."""
-    options = {"version": __version__, "run_id": settings.run_id, **settings.model_settings()}
+    """Return the workers of a run with these settings. Raises ConfigError if their key cannot be read."""
     return Peers(
-        settings.worker_index, settings.addresses, settings.worker_timeout, settings.heartbeat_timeout, options
-    )  # fmt: skip
+        worker=settings.worker_index,
+        addresses=settings.addresses,
+        timeout=settings.worker_timeout,
+        heartbeat_timeout=settings.heartbeat_timeout,
+        options={"version": __version__, "run_id": settings.run_id, **settings.model_settings()},
+        key=key.read(settings.worker_key_file) if settings.worker_key_file and settings.workers > 1 else key.NO_KEY,
+    )
 
 
 def _storage_options(settings: Settings, log: Log) -> StorageOptions:

@@ -1,7 +1,6 @@
 """The predictions of two workers, brought together over a real connection."""
 
 import hashlib
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from catsdogs.runtime.errors import Interrupted
 from catsdogs.runtime.signals import Interruption
 from catsdogs.training.predictions import Prediction
 from catsdogs.workers.group import WorkerGroup
-from catsdogs.workers.transport import Connection
+from tests.workers import connected
 
 IMAGES = [f"test/{label}s/{label}.{number}.jpg" for label in ("cat", "dog") for number in range(2)]
 IDENTITY: Identity = {"uri": "a.zip", "size": 0, "etag": "", "directory_sha256": ""}
@@ -25,11 +24,9 @@ OWNERS = {image: index % 2 for index, image in enumerate(IMAGES)}
 
 @pytest.fixture
 def groups() -> Iterator[list[WorkerGroup]]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        ends = [socket.create_connection(server.getsockname()), server.accept()[0]]
     groups = [
-        WorkerGroup(worker, 2, {1 - worker: Connection(end, 30.0)}, 30.0, Interruption())
-        for worker, end in enumerate(ends)
+        WorkerGroup(worker, 2, {1 - worker: end}, 30.0, Interruption())
+        for worker, end in enumerate(connected(0, timeout=30.0))
     ]
     yield groups
     for group in groups:

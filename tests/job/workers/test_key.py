@@ -1,0 +1,48 @@
+"""The file with the key: what is none is refused in one line that does not show it."""
+
+from pathlib import Path
+
+import pytest
+
+from catsdogs.runtime.errors import ConfigError
+from catsdogs.workers import key
+from tests.conftest import Catsdogs
+from tests.workers import KEY
+
+
+@pytest.mark.parametrize("content", [KEY, KEY + b"\n", b"\n " + KEY + b"\r\n"])
+def test_white_space_around_it_does_not_count(content: bytes, tmp_path: Path) -> None:
+    """Editors and `echo` leave some."""
+    (tmp_path / "key").write_bytes(content)
+    assert key.read(tmp_path / "key") == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "0 characters; use at least 32 random ones"),
+        (b"secret", "6 characters; use at least 32 random ones"),
+        (b"secret" + b" " * 32, "6 characters; use at least 32 random ones"),
+        (b"secret" * 1000, "more than 4,096 bytes, so not a key"),
+    ],
+)
+def test_what_is_no_key_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        key.read(tmp_path / "key")
+    assert "secret" not in str(caught.value)
+
+
+def test_file_that_cannot_be_read(catsdogs: Catsdogs, tmp_path: Path) -> None:
+    own = ("--workers=2", "--worker-address=localhost:1,localhost:3", "--worker-index=1")
+    for name, reason in (("none", "No such file or directory"), (".", "Is a directory")):
+        done = catsdogs("prepare", "--archive=a.zip", "--output=runs", *own, f"--worker-key-file={name}")
+        assert done.returncode == 78
+        assert (
+            done.stderr == f"catsdogs: worker 1: --worker-key-file {name}: {reason}; make it readable for this user\n"
+        )
+
+
+def test_its_value_is_no_option(catsdogs: Catsdogs) -> None:
+    """Every user of the machine sees the arguments of a process."""
+    assert catsdogs("run", f"--worker-key={KEY.decode()}").returncode == 2
