@@ -71,3 +71,44 @@ and to write the old state over its decision would stop the run or be refused. *
 {{- end -}}
 {{- end -}}
 {{- end }}
+
+{{- /* A Job's spec as JSON, for its annotation. An annotation is shown where a spec is not, so it has the values of the
+job's own options, and of no other variable: `restored` takes those from the Job itself. Arguments: root, spec. */ -}}
+{{- define "catsdogs-train.redacted" -}}
+{{- $own := .root.Files.Get "variables.json" | fromJsonArray -}}
+{{- $spec := deepCopy .spec -}}
+{{- range $kind := list "containers" "initContainers" -}}
+{{- range get $spec.template.spec $kind | default list -}}
+{{- range .env -}}
+{{- if not (has .name $own) -}}
+{{- $_ := unset . "value" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $spec -}}
+{{- end }}
+
+{{- /* Puts back into `spec` what `redacted` left out, from the Job `live` that has the annotation. */ -}}
+{{- define "catsdogs-train.restored" -}}
+{{- range $kind := list "containers" "initContainers" -}}
+{{- $values := dict -}}
+{{- range get $.live.spec.template.spec $kind | default list -}}
+{{- $container := .name -}}
+{{- range .env -}}
+{{- if hasKey . "value" -}}
+{{- $_ := set $values (printf "%s/%s" $container .name) .value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range get $.spec.template.spec $kind | default list -}}
+{{- $container := .name -}}
+{{- range .env -}}
+{{- $name := printf "%s/%s" $container .name -}}
+{{- if and (not (hasKey . "value")) (not (hasKey . "valueFrom")) (hasKey $values $name) -}}
+{{- $_ := set . "value" (get $values $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

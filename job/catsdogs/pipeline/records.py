@@ -9,7 +9,6 @@ archive, binds nothing.
 """
 
 import re
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,7 +73,7 @@ def _compare(path: Path, expected: Mapping[str, object]) -> None:
     for name, value in expected.items():
         if recorded.get(name) != value:
             raise ConfigError(
-                f"{path.parent}: belongs to a run with {name} {reprlib.repr(recorded.get(name))} instead of {value!r};"
+                f"{path.parent}: belongs to a run with {name} {repr(recorded.get(name))[:200]} instead of {value!r};"
                 " choose another --run-id, or remove that folder"
             )
 

@@ -126,6 +126,8 @@ def _metrics(run: Store, metrics_json: bytes) -> dict[str, Any]:
     where = run.uri(names.METRICS)
     try:
         metrics = documents.load_metrics(metrics_json, where)
+        if not documents.agrees(metrics["test"]):
+            raise ValueError("test: its accuracy is not that of its counts")
     except ValueError as reason:
         raise BadData(f"{where}: not that of a run ({reason})") from None
     correct, images = metrics["test"]["correct"], metrics["test"]["images"]

@@ -77,7 +77,9 @@ def _check_owner(output: Store, ours: Mapping[str, Mapping[str, object]]) -> Non
     """Compare what decides the model with the run.json in `output`. Raises ConfigError."""
     where = output.uri(names.RUN)
     try:
-        found = documents.load_run(document.read_object(output, names.RUN), where)
+        found = documents.load_owner(document.read_object(output, names.RUN), where)
+        if missing := ours.keys() - found.keys():
+            raise ValueError(f"{missing.pop()} is missing")
     except ValueError as reason:
         raise ConfigError(f"{where}: not a run's; choose another --run-id or --output ({reason})") from None
     for part, values in ours.items():
@@ -85,7 +87,7 @@ def _check_owner(output: Store, ours: Mapping[str, Mapping[str, object]]) -> Non
             # An archive is the same wherever it is stored, and whenever it was copied there.
             if (part == "settings" or name == "directory_sha256") and found[part].get(name) != value:
                 raise ConfigError(
-                    f"{output.uri('')}: holds another run, with {name} {found[part].get(name)!r} instead of"
+                    f"{output.uri('')}: holds another run, with {name} {repr(found[part].get(name))[:200]} instead of"
                     f" {value!r}; choose another --run-id, or leave it out"
                 )
 
