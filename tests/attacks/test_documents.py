@@ -558,9 +558,9 @@ def write_bomb(kind: str, path: Path) -> None:
             stored(path, config.replace(b'"units": 16', b'"units": 2000000000'), weights)
         case "a directory that is claimed":
             stored(path, config, weights)
-            data = bytearray(path.read_bytes())
-            data[-10:-6] = (1 << 30).to_bytes(4, "little")
-            path.write_bytes(data)
+            claimed = bytearray(path.read_bytes())
+            claimed[-10:-6] = (1 << 30).to_bytes(4, "little")
+            path.write_bytes(claimed)
         case _:
             changes = {
                 "arrays that are only claimed": _sparse, "compressed arrays": _compressed, "texts": _texts,
