@@ -222,8 +222,14 @@ SECRETS = (
 )
 
 
+INIT = (
+    'initContainers=[{"name": "mirror", "image": "rclone", "command": ["sh", "-c"], "args": ["only-an-example"],'
+    ' "env": [{"name": "TOKEN", "value": "only-an-example"}]}]'
+)
+
+
 def test_annotation_has_the_values_of_the_jobs_own_options_alone(helm: Helm) -> None:
-    job = helm.of(SECRETS, 'storage.endpoint="http://me:only-an-example@minio"', "training.epochs=7").job
+    job = helm.of(SECRETS, INIT, 'storage.endpoint="http://me:only-an-example@minio"', "training.epochs=7").job
     annotation = job["metadata"]["annotations"]["catsdogs-train/spec"]
     assert "only-an-example" not in str(job["metadata"])
     told = environment(job["spec"]["template"]["spec"])
@@ -241,7 +247,8 @@ def test_annotation_has_the_values_of_the_jobs_own_options_alone(helm: Helm) -> 
 
 def test_values_that_the_annotation_leaves_out_stay_in_earlier_jobs(cluster: Cluster) -> None:
     """Also in those of versions of the chart whose annotation had them."""
-    first, second = cluster.helm.of(SECRETS).job, cluster.helm.of(SECRETS, "training.seed=2").job
+    first, second = cluster.helm.of(SECRETS, INIT).job, cluster.helm.of(SECRETS, INIT, "training.seed=2").job
+    assert first["spec"]["template"]["spec"]["initContainers"][0]["args"] == ["only-an-example"]
     written = copy.deepcopy(second)
     written["metadata"]["annotations"]["catsdogs-train/spec"] = json.dumps(second["spec"])
     jobs = cluster.jobs([in_cluster(first), in_cluster(written)], "training.seed=3")

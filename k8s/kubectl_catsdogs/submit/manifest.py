@@ -86,37 +86,42 @@ def _kept(annotation: object, live: Object) -> Object | None:
 
 
 def _restore(spec: Object, live: Object) -> None:
-    """Put back into `spec` the values that the annotation does not have, from the Job's own spec."""
-    values = {
-        (name_of_container, entry["name"]): entry["value"]
-        for name_of_container, entry in _variables(live)
-        if "value" in entry
-    }
-    for name_of_container, entry in _variables(spec):
-        place = (name_of_container, entry["name"])
-        if "value" not in entry and "valueFrom" not in entry and place in values:
-            entry["value"] = values[place]
+    """Put back into `spec` what `_redacted` leaves out, from the Job's own spec."""
+    originals = dict(_containers(live))
+    for place, container in _containers(spec):
+        original = originals.get(place, {})
+        for field in ("command", "args"):
+            if field not in container and field in original:
+                container[field] = copy.deepcopy(original[field])
+        values = {entry["name"]: entry["value"] for entry in original.get("env") or [] if "value" in entry}
+        for entry in container.get("env") or []:
+            if "value" not in entry and "valueFrom" not in entry and entry["name"] in values:
+                entry["value"] = values[entry["name"]]
 
 
 def _redacted(spec: Object) -> Object:
-    """Return the spec for the annotation: with the values of the job's own options, and of no other variable.
+    """Return the spec for the annotation: with the values of the job's own options, and of no other variable, and
+    without the commands of other containers.
 
     An annotation is shown where a spec is not.
     """
     own = {chart.VARIABLE_PREFIX + name.upper() for name in job_options()}
     redacted = copy.deepcopy(spec)
-    for _, entry in _variables(redacted):
-        if entry["name"] not in own:
-            entry.pop("value", None)
+    for (_, name), container in _containers(redacted):
+        if name != chart.CONTAINER:
+            container.pop("command", None)
+            container.pop("args", None)
+        for entry in container.get("env") or []:
+            if entry["name"] not in own:
+                entry.pop("value", None)
     return redacted
 
 
-def _variables(spec: Object) -> Iterator[tuple[str, Object]]:
-    """Yield the variables of all containers, each with its container's name."""
+def _containers(spec: Object) -> Iterator[tuple[tuple[str, str], Object]]:
+    """Yield all containers, each with its kind and name."""
     for kind in ("containers", "initContainers"):
         for container in dig(spec, "template", "spec", kind, default=[]):
-            for entry in container.get("env") or []:
-                yield str(container.get("name")), entry
+            yield (kind, str(container.get("name"))), container
 
 
 def changes(source: Source, settings: Settings) -> Settings:
