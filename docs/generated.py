@@ -1,4 +1,4 @@
-"""Files that the kubectl plugin reads, generated from the job's tables: its options and its exit codes.
+"""Files that the plugin and the chart read, generated from the job's tables: its options and its exit codes.
 
 `python -m docs.generated` writes them; with --check it only compares, and ends with 1 if one is out of date. The
 plugin's modules beside the files describe their contents.
@@ -16,7 +16,9 @@ from catsdogs.config.option import Option
 from catsdogs.options import OPTIONS
 from catsdogs.runtime.errors import EXIT_CODES
 
-PLUGIN = Path(__file__).parents[1] / "k8s" / "kubectl_catsdogs"
+REPOSITORY = Path(__file__).parents[1]
+PLUGIN = REPOSITORY / "k8s" / "kubectl_catsdogs"
+CHART = REPOSITORY / "helm" / "catsdogs-train"
 
 
 def job_options() -> str:
@@ -34,7 +36,17 @@ def exit_codes() -> str:
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-FILES = {PLUGIN / "submit" / "job_options.json": job_options, PLUGIN / "base" / "exit_codes.json": exit_codes}
+def variables() -> str:
+    """Return JSON: the environment variables of the options. The chart shows the values of no others."""
+    names = [f"CATSDOGS_{(entry.name or name).upper()}" for name, entry in OPTIONS.items()]
+    return json.dumps(sorted(names), indent=2) + "\n"
+
+
+FILES = {
+    PLUGIN / "submit" / "job_options.json": job_options,
+    PLUGIN / "base" / "exit_codes.json": exit_codes,
+    CHART / "variables.json": variables,
+}
 
 
 def _option(entry: Option) -> dict[str, Any]:

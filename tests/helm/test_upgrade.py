@@ -217,6 +217,49 @@ def test_earlier_jobs_stay_as_helm_wrote_them(cluster: Cluster) -> None:
             assert earlier["metadata"][name].items() <= again["metadata"][name].items()
 
 
+SECRETS = (
+    'extraEnv=[{"name": "MLFLOW_TRACKING_PASSWORD", "value": "only-an-example"}, {"name": "EMPTY", "value": ""},'
+    ' {"name": "CATSDOGS_SECRET", "value": "only-an-example"}]'
+)
+
+
+INIT = (
+    'initContainers=[{"name": "mirror", "image": "rclone", "command": ["sh", "-c"], "args": ["only-an-example"],'
+    ' "env": [{"name": "TOKEN", "value": "only-an-example"}]}]'
+)
+
+
+def test_annotation_has_the_values_of_the_jobs_own_options_alone(helm: Helm) -> None:
+    job = helm.of(SECRETS, INIT, 'storage.endpoint="http://me:only-an-example@minio"', "training.epochs=7").job
+    annotation = job["metadata"]["annotations"]["catsdogs-train/spec"]
+    assert "only-an-example" not in str(job["metadata"])
+    told = environment(job["spec"]["template"]["spec"])
+    assert told["MLFLOW_TRACKING_PASSWORD"] == "only-an-example"
+    kept = environment(json.loads(annotation)["template"]["spec"])
+    assert kept["CATSDOGS_EPOCHS"] == "7"
+    assert kept.keys() == told.keys()
+    own = {name for name in told if name.startswith("CATSDOGS_")} - {"CATSDOGS_SECRET"}
+    assert {name: kept[name] for name in own} == {name: told[name] for name in own}
+    # Everything else is as it is in the Job: references to secrets, too.
+    assert {name for name in told if kept[name] != told[name]} == {
+        name for name, value in told.items() if isinstance(value, str) and name not in own
+    }
+
+
+def test_values_that_the_annotation_leaves_out_stay_in_earlier_jobs(cluster: Cluster) -> None:
+    """Also in those of versions of the chart whose annotation had them."""
+    first, second = cluster.helm.of(SECRETS, INIT).job, cluster.helm.of(SECRETS, INIT, "training.seed=2").job
+    assert first["spec"]["template"]["spec"]["initContainers"][0]["args"] == ["only-an-example"]
+    written = copy.deepcopy(second)
+    written["metadata"]["annotations"]["catsdogs-train/spec"] = json.dumps(second["spec"])
+    jobs = cluster.jobs([in_cluster(first), in_cluster(written)], "training.seed=3")
+    assert len(jobs) == 3
+    for earlier in (first, second):
+        again = jobs[earlier["metadata"]["name"]]
+        assert again["spec"] == earlier["spec"]
+        assert "only-an-example" not in str(again["metadata"])
+
+
 def test_the_current_job_is_there_once(cluster: Cluster) -> None:
     job = cluster.helm.of().job
     assert cluster.jobs([in_cluster(job)]) == {job["metadata"]["name"]: job}

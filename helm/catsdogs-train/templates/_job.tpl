@@ -71,3 +71,55 @@ and to write the old state over its decision would stop the run or be refused. *
 {{- end -}}
 {{- end -}}
 {{- end }}
+
+{{- /* A Job's spec as JSON, for its annotation. An annotation is shown where a spec is not, so it has the values of the
+job's own options, and of no other variable; nor has it the commands of other containers than the job's. `restored` takes
+them from the Job itself. Arguments: root, spec. */ -}}
+{{- define "catsdogs-train.redacted" -}}
+{{- $own := .root.Files.Get "variables.json" | fromJsonArray -}}
+{{- $spec := deepCopy .spec -}}
+{{- range $kind := list "containers" "initContainers" -}}
+{{- range get $spec.template.spec $kind | default list -}}
+{{- if ne .name "catsdogs" -}}
+{{- $_ := unset (unset . "command") "args" -}}
+{{- end -}}
+{{- range .env -}}
+{{- if not (has .name $own) -}}
+{{- $_ := unset . "value" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $spec -}}
+{{- end }}
+
+{{- /* Puts back into `spec` what `redacted` left out, from the Job `live` that has the annotation. */ -}}
+{{- define "catsdogs-train.restored" -}}
+{{- range $kind := list "containers" "initContainers" -}}
+{{- $live := dict -}}
+{{- range get $.live.spec.template.spec $kind | default list -}}
+{{- $values := dict -}}
+{{- range .env -}}
+{{- if hasKey . "value" -}}
+{{- $_ := set $values .name .value -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $live .name (dict "container" . "values" $values) -}}
+{{- end -}}
+{{- range $container := get $.spec.template.spec $kind | default list -}}
+{{- if hasKey $live .name -}}
+{{- $own := get $live .name -}}
+{{- range list "command" "args" -}}
+{{- if and (not (hasKey $container .)) (hasKey $own.container .) -}}
+{{- $_ := set $container . (get $own.container .) -}}
+{{- end -}}
+{{- end -}}
+{{- range .env -}}
+{{- if and (not (hasKey . "value")) (not (hasKey . "valueFrom")) (hasKey $own.values .name) -}}
+{{- $_ := set . "value" (get $own.values .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

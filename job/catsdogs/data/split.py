@@ -9,13 +9,15 @@ A split directory without split.json is incomplete: its files are checked, and o
 import hashlib
 import json
 import os
+import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from catsdogs.data.archive import Archive, Identity
 from catsdogs.data.assignment import RULE, Assignment, Counts, Image, shards
@@ -28,11 +30,17 @@ from catsdogs.runtime.events import Fetching, ImageExcluded, SplitBuilt, SplitDa
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import document, volume
+from catsdogs.storage.schema import Check, Count
 from catsdogs.workers.group import SINGLE, WorkerGroup
 
 MARKER = "split.json"
 FORMAT = 1
 """Of split.json. Files without a rule are of rule 1."""
+MAX_SIZE = 64 << 20
+"""Bytes of split.json. That of 25,000 images has 5 MB."""
+PATH = re.compile(rf"(?:{'|'.join(SPLITS)})/({'|'.join(CLASSES)})s/\1\.[0-9]{{1,9}}\.jpg")
+"""What `path_of` gives: a place in one of the splits' directories."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 MAX_EXCLUDED_LINES = 20
 """Excluded images that the log names; split.json names all."""
 
@@ -46,6 +54,32 @@ class Record(NamedTuple):
     sha256: str
 
 
+class _RecordDocument(TypedDict):
+    path: Annotated[str, Check(lambda path: PATH.fullmatch(path) is not None, "no place of an image")]
+    member: str
+    size: Count
+    sha256: Annotated[str, Check(lambda text: _SHA256.fullmatch(text) is not None, "no SHA-256")]
+
+
+class Excluded(TypedDict):
+    """A broken image."""
+
+    member: str
+    reason: str
+    replaced_by: NotRequired[str]
+    """The member that has the image's place now, if it had one."""
+
+
+class SplitDocument(TypedDict):
+    """split.json."""
+
+    archive: Identity
+    counts: dict[str, Count]
+    rule: NotRequired[Count]
+    images: list[_RecordDocument]
+    quarantined: list[Excluded]
+
+
 @dataclass(frozen=True)
 class Split:
     """A complete split on the volume; this process has verified each of its own files."""
@@ -55,8 +89,7 @@ class Split:
     archive: Identity
     """The archive that the split was made from."""
     images: list[Record]
-    excluded: list[dict[str, str]]
-    """The broken images: member, reason and, if the image had a place, replaced_by, the member that has it now."""
+    excluded: list[Excluded]
     owners: dict[str, int]
     """Path → the worker that has the file; every worker knows all images."""
 
@@ -124,22 +157,31 @@ def _recorded(directory: Path, counts: Counts, workers: int) -> Split | None:
     """Return the split that split.json records, or None unless it is there, readable, and of these counts and RULE."""
     path = directory / MARKER
     try:
-        recorded = parse(volume.read(path) or b"", str(path))
-        images = [Record(**record) for record in recorded["images"]]
-        if recorded["counts"] != counts._asdict() or recorded.get("rule", 1) != RULE:
-            return None
-        owners = shards((record.path for record in images), workers)
-        return Split(directory, counts, recorded["archive"], images, recorded["quarantined"], owners)
-    except (ValueError, KeyError, TypeError):
+        recorded = parse(document.read_file(path, MAX_SIZE) or b"", str(path))
+    except ValueError:
         return None
+    if recorded["counts"] != counts._asdict() or recorded.get("rule", 1) != RULE:
+        return None
+    images = [
+        Record(record["path"], record["member"], record["size"], record["sha256"]) for record in recorded["images"]
+    ]
+    folders = Counter(record.path.rpartition("/")[0] for record in images)
+    if folders != {f"{split}/{label}s": count for split, count in recorded["counts"].items() for label in CLASSES}:
+        return None
+    owners = shards((record.path for record in images), workers)
+    return Split(directory, counts, recorded["archive"], images, recorded["quarantined"], owners)
 
 
-def parse(data: bytes, where: str) -> dict[str, Any]:
+def parse(data: bytes, where: str) -> SplitDocument:
     """Return the content of a split.json from `where`.
 
     Raises ConfigError if a newer version wrote it, and ValueError if it is not such a document.
     """
-    return document.load(data, FORMAT, where)
+    recorded = document.load_as(SplitDocument, data, FORMAT, where)
+    paths = {record["path"] for record in recorded["images"]}
+    if len(paths) != len(recorded["images"]):
+        raise ValueError("images: a path is there twice")
+    return recorded
 
 
 def _is_intact(path: Path, record: Record) -> bool:
@@ -303,13 +345,13 @@ def _kept(
             yield image, hashlib.sha256(data).hexdigest()
 
 
-def _excluded(archive: Archive, assignment: Assignment, broken: Mapping[Image, str]) -> list[dict[str, str]]:
+def _excluded(archive: Archive, assignment: Assignment, broken: Mapping[Image, str]) -> list[Excluded]:
     """Return `Split.excluded`."""
     holders = {label: [image for image in assignment.paths if image[0] == label] for label in CLASSES}
     excluded = []
     for image, reason in sorted(broken.items()):
         label, number = image
-        entry = {"member": archive.images[image].name, "reason": reason}
+        entry: Excluded = {"member": archive.images[image].name, "reason": reason}
         if number < len(holders[label]):
             entry["replaced_by"] = archive.images[holders[label][number]].name
         excluded.append(entry)

@@ -61,7 +61,7 @@ def prepared_split(directory: Path) -> str | None:
         return None
     split_id = recorded.get(_SPLIT)
     # It becomes part of a path.
-    if not isinstance(split_id, str) or not re.fullmatch(r"[\w-]+", split_id):
+    if not isinstance(split_id, str) or not re.fullmatch(r"[0-9a-zA-Z_-]{1,64}", split_id):
         raise _damaged(path)
     return split_id
 
@@ -73,17 +73,15 @@ def _compare(path: Path, expected: Mapping[str, object]) -> None:
     for name, value in expected.items():
         if recorded.get(name) != value:
             raise ConfigError(
-                f"{path.parent}: belongs to a run with {name} {recorded.get(name)!r} instead of {value!r};"
+                f"{path.parent}: belongs to a run with {name} {repr(recorded.get(name))[:200]} instead of {value!r};"
                 " choose another --run-id, or remove that folder"
             )
 
 
 def _read(path: Path) -> Mapping[str, object] | None:
-    data = volume.read(path)
-    if data is None:
-        return None
     try:
-        return document.load(data, FORMAT, str(path))
+        data = document.read_file(path)
+        return None if data is None else document.load(data, FORMAT, str(path))
     except ValueError:
         raise _damaged(path) from None
 

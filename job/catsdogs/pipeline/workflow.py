@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import json
 import platform
 import secrets
 import shutil
@@ -10,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from catsdogs import __version__
 from catsdogs.config import extras
@@ -22,17 +21,17 @@ from catsdogs.data.loader import DataLoader
 from catsdogs.data.split import Split
 from catsdogs.pipeline import records
 from catsdogs.pipeline.session import Session, Skipped, open_session
-from catsdogs.results import names, publish
+from catsdogs.results import completion, documents, names, publish
 from catsdogs.results.artifacts import Finished, metrics_of, write_artifacts
 from catsdogs.results.completion import complete_artifacts, mark_complete
 from catsdogs.results.documents import RunDocument, SplitMetrics
-from catsdogs.results.job_log import before_training
+from catsdogs.results.job_log import before_training, lines_of
 from catsdogs.results.log_upload import snapshot
 from catsdogs.results.metrics import Shard, combined
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import Tracker
 from catsdogs.runtime import gpu, memory
-from catsdogs.runtime.errors import ConfigError
+from catsdogs.runtime.errors import BadData, ConfigError, VolumeError
 from catsdogs.runtime.events import (
     AlreadyPublished,
     AlreadyTrained,
@@ -44,8 +43,9 @@ from catsdogs.runtime.events import (
 )
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import volume
+from catsdogs.storage import document, volume
 from catsdogs.storage.address import open_store
+from catsdogs.training import model_file
 from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
 from catsdogs.training.predictions import prediction_metrics
 
@@ -171,6 +171,8 @@ class Run:
         """
         artifacts = _complete(self.settings)
         if self.group.gather_json(artifacts is not None, bool)[0]:
+            if artifacts is not None:
+                self._check_trained(artifacts)
             self.log.emit(AlreadyTrained(run_id=self.settings.run_id))
             return artifacts or {}
         devices = self._start_devices()
@@ -194,8 +196,23 @@ class Run:
             raise ConfigError(
                 f"{self.settings.run_directory}: {what}; run `catsdogs train` first, with the same options"
             )
-        publish.claim(self.output, json.loads(artifacts[names.RUN].read_bytes()))
+        publish.claim(self.output, self._check_trained(artifacts))
         return artifacts
+
+    def _check_trained(self, artifacts: Mapping[str, Path]) -> dict[str, Any]:
+        """Return run.json. Raises VolumeError for documents or a model on the volume that no training leaves."""
+        path = artifacts[names.RUN]
+        try:
+            run = documents.load_run(document.read_file(path) or b"", str(path))
+            path = artifacts[names.METRICS]
+            documents.load_metrics(document.read_file(path) or b"", str(path))
+            path = artifacts[names.MODEL]
+            model_file.inspect(path, str(path))
+        except (ValueError, BadData, OSError) as reason:
+            raise VolumeError(
+                f"{path}: damaged; remove {path.parent / completion.RECORD} to train again ({reason})"
+            ) from None
+        return run
 
     def publish(self, artifacts: Mapping[str, Path]) -> None:
         """Publish the artifacts and the log, in worker 0. Raises what `publish.publish` raises, VolumeError."""
@@ -346,8 +363,8 @@ class Run:
                 loss=test_metrics["loss"],
             )
         )
-        with volume.failures(self.settings.run_directory), (self.settings.run_directory / names.LOG).open() as log:
-            before = before_training(log)
+        with volume.failures(self.settings.run_directory), (self.settings.run_directory / names.LOG).open("rb") as log:
+            before = before_training(lines_of(log))
         assert progress.best is not None
         metrics = metrics_of(
             progress.history, progress.best, train_metrics, test_metrics, before, time.monotonic() - began

@@ -22,9 +22,10 @@ from catsdogs.runtime import cores
 from catsdogs.runtime.errors import BadData, NotFound, printable
 from catsdogs.runtime.formatting import percent
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import volume
+from catsdogs.storage import document, volume
 from catsdogs.storage.address import open_store
-from catsdogs.storage.store import StorageOptions, read
+from catsdogs.storage.store import StorageOptions
+from catsdogs.training import model_file
 from catsdogs.training.predictions import predicted_label
 
 BATCH_SIZE = 32
@@ -81,6 +82,7 @@ def predict(
         file = Path(directory, names.MODEL)
         volume.write(file, data, durable=False)
         del data
+        inspected = model_file.inspect(file, uri)
         interruption.check()
         # Imported only now, so that a missing model is reported at once.
         from catsdogs.training import devices
@@ -88,7 +90,7 @@ def predict(
         devices.start(require_gpu=False)
         from catsdogs.training import evaluation
 
-        loaded = evaluation.load(file, uri)
+        loaded = evaluation.load(inspected)
     probabilities_of = evaluation.probability_of(loaded)
     image_size = loaded.input_shape[1]
     assert image_size is not None, "evaluation.load checks it"
@@ -125,10 +127,13 @@ def _model(address: str, storage_options: StorageOptions) -> tuple[str, bytes]:
             raise
         entries = {}
     if name in entries:
-        return store.uri(name), manifest.contents(store, entries[name], max_bytes=None)
+        return store.uri(name), manifest.contents(store, entries[name], model_file.MAX_SIZE)
     if is_run:
         raise BadData(f"{store.uri(name)}: not in the manifest; publish the run again under another --run-id")
-    return store.uri(name), read(store, name)
+    try:
+        return store.uri(name), document.read_object(store, name, model_file.MAX_SIZE)
+    except ValueError as reason:
+        raise BadData(f"{store.uri(name)}: no model that can be used: {reason}") from None
 
 
 def _batches(images: Iterable[str], size: int) -> Iterator[tuple[list[str], list[NDArray[np.uint8] | str]]]:

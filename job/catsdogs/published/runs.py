@@ -1,6 +1,7 @@
 """Lists the runs of an output: the published ones with their metrics, the others with what their log says."""
 
 import contextlib
+import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
 from catsdogs.results import documents, manifest, names
-from catsdogs.results.job_log import Start, newest_start
+from catsdogs.results.job_log import Start, lines_of, newest_start
 from catsdogs.results.manifest import Manifest
 from catsdogs.results.metrics import wilson_interval
-from catsdogs.runtime.errors import BadData, Changed, ConfigError, printable
+from catsdogs.runtime.errors import BadData, Changed, ConfigError, VolumeError, printable
 from catsdogs.runtime.formatting import percent
+from catsdogs.storage import document
 from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions, Store
 
@@ -34,8 +36,6 @@ METRICS = ("test_accuracy", "interval", "test_correct", "test_images", "validati
 COLUMNS = ("run", "test", "95 % interval", "recipe", "epochs", "seed", "status")
 _NAMES = "|".join(map(re.escape, (*names.ARTIFACTS, *names.EXPORTS, names.MANIFEST, names.LEASE)))
 _OF_A_RUN = re.compile(rf"([^/]+)/({_NAMES}|{names.CHECKPOINTS}.*)", re.DOTALL)
-_MALFORMED = (ValueError, KeyError, TypeError, ArithmeticError)
-"""What reading raises for JSON that is not a run's."""
 
 
 class LastStart(TypedDict):
@@ -78,21 +78,17 @@ def _look(run: Store, run_id: str, sizes: Mapping[str, int]) -> dict[str, Any]:
         if names.MANIFEST in sizes:
             return row | _published(run, manifest.load(run), sizes)
         if names.RUN in sizes:
-            row |= _settings(documents.read_bounded(run, names.RUN), run.uri(names.RUN))
+            row |= _settings(run, _read(run, names.RUN))
         return row | (_unpublished(run) if names.LOG in sizes else {})
     except ConfigError as error:
         state = "published" if names.MANIFEST in sizes else "unpublished"
         return row | {"state": state, "status": "newer", "problem": str(error)}
-    except BadData as error:
-        problem = str(error)
-    except _MALFORMED:
-        problem = f"{run.uri('')}: its files are not those of a run"
-    return row | {"state": "damaged", "status": "damaged", "problem": problem}
+    except (BadData, VolumeError) as error:
+        return row | {"state": "damaged", "status": "damaged", "problem": str(error)}
 
 
 def _published(run: Store, found: Manifest, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Raises BadData if the run is not what its manifest says, ConfigError if a newer version wrote it, or one of
-    _MALFORMED."""
+    """Raises BadData if the run is not what its manifest says, ConfigError if a newer version wrote it."""
     for name in found.missing:
         raise BadData(f"{run.uri(name)}: not in the manifest")
     for entry in found.entries.values():
@@ -104,30 +100,46 @@ def _published(run: Store, found: Manifest, sizes: Mapping[str, int]) -> dict[st
         "state": "published",
         "status": "published",
         "published": found.published,
-        **_settings(manifest.contents(run, found.entries[names.RUN]), run.uri(names.RUN)),
-        **_metrics(manifest.contents(run, found.entries[names.METRICS]), run.uri(names.METRICS)),
+        **_settings(run, manifest.contents(run, found.entries[names.RUN], documents.MAX_SIZE)),
+        **_metrics(run, manifest.contents(run, found.entries[names.METRICS], documents.MAX_SIZE)),
     }
 
 
-def _settings(run_json: bytes, where: str) -> dict[str, Any]:
-    settings = documents.load_run(run_json, where)["settings"]
-    if not all(settings[name] is None or isinstance(settings[name], str | int | float) for name in SETTINGS):
-        raise TypeError
+def _read(run: Store, name: str) -> bytes:
+    """Raises BadData if the object is too large for a document."""
+    try:
+        return document.read_object(run, name)
+    except ValueError as reason:
+        raise BadData(f"{run.uri(name)}: {reason}") from None
+
+
+def _settings(run: Store, run_json: bytes) -> dict[str, Any]:
+    where = run.uri(names.RUN)
+    try:
+        settings = documents.load_run(run_json, where)["settings"]
+    except ValueError as reason:
+        raise BadData(f"{where}: not that of a run ({reason})") from None
     return {name: settings[name] for name in SETTINGS}
 
 
-def _metrics(metrics_json: bytes, where: str) -> dict[str, Any]:
-    metrics = documents.load_metrics(metrics_json, where)
-    correct, images = int(metrics["test"]["correct"]), int(metrics["test"]["images"])
+def _metrics(run: Store, metrics_json: bytes) -> dict[str, Any]:
+    where = run.uri(names.METRICS)
+    try:
+        metrics = documents.load_metrics(metrics_json, where)
+        if not documents.agrees(metrics["test"]):
+            raise ValueError("test: its accuracy is not that of its counts")
+    except ValueError as reason:
+        raise BadData(f"{where}: not that of a run ({reason})") from None
+    correct, images = metrics["test"]["correct"], metrics["test"]["images"]
     values = (
         float(metrics["test"]["accuracy"]), wilson_interval(correct, images), correct, images,
-        float(metrics["validation"]["accuracy"]), int(metrics["best_epoch"]),
+        float(metrics["validation"]["accuracy"]), metrics["best_epoch"],
     )  # fmt: skip
     return dict(zip(METRICS, values, strict=True))
 
 
 def _unpublished(run: Store) -> dict[str, Any]:
-    start = newest_start(_log_tail(run).decode(errors="replace").splitlines())
+    start = newest_start(lines_of(io.BytesIO(_log_tail(run))))
     if start is None:
         return {}
     last_start: LastStart = {

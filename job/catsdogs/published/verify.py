@@ -4,11 +4,12 @@ import contextlib
 import csv
 import hashlib
 import math
+import reprlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from catsdogs.data import split
 from catsdogs.data.archive import Archive, open_archive, unpack
@@ -17,7 +18,7 @@ from catsdogs.data.images import NotAnImage, check
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.loader import DataLoader
 from catsdogs.data.zip_reader import Broken, Member, fetch
-from catsdogs.results import documents, manifest, names
+from catsdogs.results import documents, manifest, names, tables
 from catsdogs.results.metrics import wilson_interval
 from catsdogs.runtime.errors import BadData
 from catsdogs.runtime.events import (
@@ -30,9 +31,10 @@ from catsdogs.runtime.events import (
 )
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import document, volume
+from catsdogs.storage import volume
 from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions, Store
+from catsdogs.training import model_file
 from catsdogs.training.predictions import Prediction, prediction_metrics
 
 Count = Literal["images", "correct", "accuracy", "confusion"]
@@ -43,6 +45,7 @@ LOSS_TOLERANCE = 1e-3
 """Relative and absolute, of the loss on the training images: it differs with the processor, as probabilities do."""
 HELD_OUT = "held-out"
 """The folder of held-out images in the workspace, beside those of the splits."""
+T = TypeVar("T")
 Evaluate = Callable[[Sequence[Path]], list[Prediction]]
 
 
@@ -140,39 +143,72 @@ def _claim_of(run: Store) -> _Claim:
     for name in (names.MODEL, names.RUN, names.METRICS, names.SPLIT, names.PREDICTIONS):
         if name not in entries:
             raise BadData(f"{run.uri(name)}: not in the manifest, so that the run's accuracy cannot be verified")
+
+    def content(name: str, max_bytes: int = documents.MAX_SIZE) -> bytes:
+        return manifest.contents(run, entries[name], max_bytes)
+
+    about = _parsed(run, names.RUN, lambda where: documents.load_run(content(names.RUN), where))
+    metrics = _parsed(run, names.METRICS, lambda where: documents.load_metrics(content(names.METRICS), where))
+    record = _parsed(run, names.SPLIT, lambda where: split.parse(content(names.SPLIT, split.MAX_SIZE), where))
+    images = {name: _digests(record["images"], name) for name in SPLITS}
+    for name in SPLITS:
+        if not images[name]:
+            raise BadData(f"{run.uri(names.SPLIT)}: not that of a run (no {name} images)")
+    predictions = _parsed(
+        run, names.PREDICTIONS, lambda _: _predictions(content(names.PREDICTIONS, split.MAX_SIZE), len(images["test"]))
+    )
+    return _Claim(
+        model=content(names.MODEL, model_file.MAX_SIZE),
+        device=about["device"]["name"],
+        archive=about["archive"]["directory_sha256"],
+        image_size=about["settings"]["image_size"],
+        batch_size=about["settings"]["batch_size"],
+        train=_train_claim(metrics["train"]) if documents.evaluates_train(metrics) else None,
+        test={name: metrics["test"][name] for name in TEST_COUNTS},
+        images=images,
+        used=frozenset(image["member"] for part in (record["images"], record["quarantined"]) for image in part),
+        predictions=predictions,
+    )
+
+
+def _parsed(run: Store, name: str, parse: Callable[[str], T]) -> T:
+    """Return what `parse` makes of the artifact at the address that it is given. Raises BadData for ValueError."""
+    where = run.uri(name)
     try:
-        about = documents.load_run(manifest.contents(run, entries[names.RUN]), run.uri(names.RUN))
-        metrics = documents.load_metrics(manifest.contents(run, entries[names.METRICS]), run.uri(names.METRICS))
-        record = document.load(manifest.contents(run, entries[names.SPLIT]), split.FORMAT, run.uri(names.SPLIT))
-        predictions = manifest.contents(run, entries[names.PREDICTIONS]).decode()
-        images = {name: _digests(record["images"], name) for name in SPLITS}
-        batch_size = int(about["settings"]["batch_size"])
-        if batch_size < 1 or not all(images.values()):
-            raise ValueError
-        return _Claim(
-            model=manifest.contents(run, entries[names.MODEL], max_bytes=None),
-            device=str(about["device"]["name"]),
-            archive=about["archive"]["directory_sha256"],
-            image_size=int(about["settings"]["image_size"]),
-            batch_size=batch_size,
-            train=_train_claim(metrics["train"]) if documents.evaluates_train(metrics) else None,
-            test={name: metrics["test"][name] for name in TEST_COUNTS},
-            images=images,
-            used=frozenset(image["member"] for image in record["images"] + record["quarantined"]),
-            predictions={
-                row["image"]: (row["verdict"], float(row["probability"]))
-                for row in csv.DictReader(predictions.splitlines())
-            },
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, csv.Error):
-        raise BadData(f"{run.uri('')}: its files are not those of a run") from None
+        return parse(where)
+    except ValueError as reason:
+        raise BadData(f"{where}: not that of a run ({reason})") from None
+
+
+def _predictions(data: bytes, count: int) -> dict[str, tuple[str, float]]:
+    """Return predictions.csv as image → predicted label, probability of a dog. Raises ValueError.
+
+    Each line is read for itself: a quote that is never closed would make all the rest one text.
+    """
+    head, *lines = data.decode().split("\n", count + 2)
+    if head != ",".join(tables.PREDICTIONS_COLUMNS) or not 0 < len(lines) <= count + 1 or lines[-1]:
+        raise ValueError(f"not {count:,} lines under its head")
+    found: dict[str, tuple[str, float]] = {}
+    try:
+        for line in lines[:-1]:
+            image, _, probability, predicted = next(csv.reader([line]))
+            if predicted not in CLASSES or image in found:
+                raise ValueError(f"{reprlib.repr(image)}: another label, or a second line")
+            # A model that diverged predicts NaN.
+            dog = float(probability)
+            if not 0 <= dog <= 1 and not math.isnan(dog):
+                raise ValueError(f"{reprlib.repr(probability)} is no probability")
+            found[image] = (predicted, dog)
+    except csv.Error as reason:
+        raise ValueError(str(reason)) from None
+    return found
 
 
 def _train_claim(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: metrics[name] for name in TRAIN_COUNTS}, "loss": float(metrics["loss"])}
 
 
-def _digests(images: Iterable[Mapping[str, str]], name: str) -> dict[str, str]:
+def _digests(images: Iterable[Mapping[str, Any]], name: str) -> dict[str, str]:
     """Return member → SHA-256 of the images of one split."""
     return {image["member"]: image["sha256"] for image in images if image["path"].startswith(f"{name}/")}
 
@@ -193,6 +229,7 @@ def _load_model(claim: _Claim, uri: str, workspace: Path, log: Log, interruption
     """Return a function that evaluates the run's model on image files, and the device that does it."""
     path = workspace / names.MODEL
     volume.write(path, claim.model, durable=False)
+    file = model_file.inspect(path, uri)
     interruption.check()
     # Imported only now: verifying files does not need TensorFlow.
     from catsdogs.training import devices
@@ -200,7 +237,7 @@ def _load_model(claim: _Claim, uri: str, workspace: Path, log: Log, interruption
     device = devices.start(require_gpu=False).name
     from catsdogs.training import evaluation
 
-    model = evaluation.load(path, uri)
+    model = evaluation.load(file)
     if model.input_shape[1] != claim.image_size:
         raise BadData(f"{uri}: takes images of {model.input_shape[1]} pixels, its run had {claim.image_size}")
 

@@ -1,11 +1,13 @@
 """run.json and metrics.json: what they hold, and how they are written and read."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from math import isclose
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 from catsdogs.data.archive import Identity
+from catsdogs.data.labels import CLASSES
 from catsdogs.storage import document
-from catsdogs.storage.store import Store
+from catsdogs.storage.schema import Count, Number, Share, at_least, at_most
 from catsdogs.training.predictions import PredictionMetrics
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -15,8 +17,13 @@ RUN_FORMAT = 1
 """Format 0, without a number, is the same otherwise."""
 METRICS_FORMAT = 1
 """In format 0, without a number, `train` has the running means of the best epoch's training steps."""
-MAX_SIZE = 1 << 20
+MAX_SIZE = document.MAX_SIZE
 """Bytes of either document."""
+MAX_SHOWN = 100
+"""Characters of a text that a table shows, such as the name of a recipe."""
+
+Shown = Annotated[str, at_most(MAX_SHOWN)]
+Positive = Annotated[int, at_least(1)]
 
 
 class Device(TypedDict):
@@ -72,14 +79,71 @@ class Metrics(TypedDict):
     """By format of --export."""
 
 
-def dump_run(run: RunDocument) -> bytes:
+class _Settings(TypedDict):
+    """What readers use of the settings. A later version may have others besides."""
+
+    recipe_name: Shown
+    epochs: Positive
+    seed: Count
+    image_size: Positive
+    batch_size: Positive
+    learning_rate: Number
+    train_per_class: Count | None
+
+
+class _ReadRun(TypedDict):
+    run_id: str
+    settings: _Settings
+    device: Device
+    archive: Identity
+
+
+class _ReadSplit(TypedDict):
+    """Of the training images; in format 0, running means."""
+
+    loss: Number
+    accuracy: Share
+    images: NotRequired[Count]
+    correct: NotRequired[Count]
+
+
+class _ReadTest(TypedDict):
+    loss: Number
+    accuracy: Share
+    images: Positive
+    correct: Count
+    confusion: dict[str, dict[str, Count]]
+
+
+class _ReadMetrics(TypedDict):
+    best_epoch: Positive
+    epochs: Positive
+    train: _ReadSplit
+    validation: _ReadSplit
+    test: _ReadTest
+
+
+def dump_run(run: RunDocument | Mapping[str, Any]) -> bytes:
     return document.dump(run, RUN_FORMAT)
 
 
 def load_run(data: bytes, where: str) -> dict[str, Any]:
-    """Return the content of run.json, its values unchecked. Raises ValueError for what is not one, ConfigError for a
-    newer format."""
-    return document.load(data, RUN_FORMAT, where)
+    """Return the content of run.json, the keys of _ReadRun checked.
+
+    Raises ValueError for what is not one, ConfigError for a newer format.
+    """
+    return dict(document.load_as(_ReadRun, data, RUN_FORMAT, where))
+
+
+class _Owner(TypedDict):
+    settings: dict[str, object]
+    archive: NotRequired[dict[str, object]]
+
+
+def load_owner(data: bytes, where: str) -> Mapping[str, Any]:
+    """Return the parts of run.json that say whose it is: settings, and archive if it has one. Their values are any
+    JSON. Raises what `load_run` raises."""
+    return document.load_as(_Owner, data, RUN_FORMAT, where)
 
 
 def dump_metrics(metrics: Metrics) -> bytes:
@@ -87,19 +151,25 @@ def dump_metrics(metrics: Metrics) -> bytes:
 
 
 def load_metrics(data: bytes, where: str) -> dict[str, Any]:
-    """Return the content of metrics.json, its values unchecked. Raises what `load_run` raises."""
+    """Return the content of metrics.json, the keys of _ReadMetrics checked. Raises what `load_run` raises."""
     # A model that diverged has NaN.
-    return document.load(data, METRICS_FORMAT, where, with_nan=True)
+    metrics = document.load_as(_ReadMetrics, data, METRICS_FORMAT, where, with_nan=True)
+    test, train = metrics["test"], metrics["train"]
+    if evaluates_train(metrics) and not {"images", "correct"} <= train.keys():
+        raise ValueError("train: images or correct is missing")
+    if test["confusion"].keys() != set(CLASSES) or any(
+        row.keys() != set(CLASSES) for row in test["confusion"].values()
+    ):
+        raise ValueError("test.confusion: not of these classes")
+    return dict(metrics)
+
+
+def agrees(counts: Mapping[str, Any]) -> bool:
+    """Return whether the accuracy of a split is that of its counts."""
+    correct, images = counts["correct"], counts["images"]
+    return correct <= images and isclose(counts["accuracy"], correct / images, abs_tol=1e-4)
 
 
 def evaluates_train(metrics: Mapping[str, Any]) -> bool:
     """Return whether `train` has the model's own metrics, and not the running means of older versions."""
     return int(metrics.get(document.FORMAT, 0)) >= 1
-
-
-def read_bounded(store: Store, key: str, max_bytes: int = MAX_SIZE) -> bytes:
-    """Return the object's bytes. Raises NotFound, ValueError if there are more than `max_bytes`."""
-    stat = store.stat(key)
-    if stat.size > max_bytes:
-        raise ValueError(f"larger than {max_bytes} bytes")
-    return b"".join(store.stream(key, 0, stat.size, stat.etag))

@@ -1,12 +1,28 @@
 """What a run's log.jsonl says about its starts. Lines that a crash cut short, and lines of no event, are skipped."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import IO, Any, TypedDict
 
 from catsdogs.runtime.errors import Interrupted, printable
+from catsdogs.storage import schema
+
+MAX_LINE = 1 << 16
+"""Bytes of a line that is read as an event; the job's own have a few hundred."""
+MAX_SECONDS = 1e9
+MAX_SHOWN = 2000
+"""Characters of a text that are kept."""
+
+
+def lines_of(file: IO[bytes]) -> Iterator[str]:
+    """Yield the lines of a log, without those longer than MAX_LINE. Raises OSError."""
+    whole = True
+    while line := file.readline(MAX_LINE + 1):
+        ends = line.endswith(b"\n")
+        if whole and (ends or len(line) <= MAX_LINE):
+            yield line.decode(errors="replace")
+        whole = ends
 
 
 class Before(TypedDict):
@@ -60,28 +76,30 @@ def newest_start(lines: Iterable[str]) -> Start | None:
         failed = event["event"] == "failed"
         exit_code = event.get("exit_code") if failed else None
         text = _text(event.get("error" if failed else "text")) or event["event"]
-        newest = Start(began, host, time, text, exit_code if type(exit_code) is int else None)
+        newest = Start(began, host, time, text, exit_code if type(exit_code) is int and 0 <= exit_code <= 255 else None)
     return newest
 
 
 def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Each line that is an event, its `event` a string."""
     for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+        # What is no event at all is passed over at no cost: there may be millions.
+        if not line.startswith("{") or '"event"' not in line:
             continue
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            yield {**event, "event": printable(event["event"])}
+        try:
+            event = schema.parse(line, dict[str, object])
+        except ValueError:
+            continue
+        if (name := _text(event.get("event"))) is not None:
+            yield {**event, "event": name}
 
 
-def _number(value: object) -> float:
-    # A whole number of hundreds of digits is valid JSON, and no float.
-    return value if isinstance(value, float) else float(min(value, 1 << 53)) if type(value) is int else 0.0
+def _number(value: Any) -> float:
+    return float(value) if type(value) in (int, float) and 0 <= value <= MAX_SECONDS else 0.0
 
 
 def _text(value: object) -> str | None:
-    return printable(value) if isinstance(value, str) else None
+    return printable(value[:MAX_SHOWN]) if isinstance(value, str) else None
 
 
 def _time(value: object) -> datetime | None:

@@ -8,17 +8,23 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
-from catsdogs.results.documents import read_bounded
 from catsdogs.results.names import MANIFEST, REQUIRED
 from catsdogs.runtime.errors import BadData, NotFound
 from catsdogs.storage import document
-from catsdogs.storage.store import Store, read
+from catsdogs.storage.schema import Check, Count, at_most
+from catsdogs.storage.store import Store
 
 FORMAT = 1
 MAX_SIZE = 4 << 20
 """Bytes of a manifest. One entry takes about 150."""
+MAX_ARTIFACTS = 1000
+"""A run has about a dozen, and each costs a request."""
+MAX_NAME = 1024
+"""Bytes of a name: S3's keys have no more."""
+MAX_PART = 255
+"""Bytes of a name between two slashes: a folder's files have no more."""
 MAX_DOCUMENT = 64 << 20
 """Bytes of an artifact that is read into memory to be parsed. split.json of 25,000 images has 5 MB."""
 _ADVICE = "publish the run again under another --run-id"
@@ -48,6 +54,11 @@ class Manifest:
         """The artifacts that every run has, and this manifest does not list."""
         return [name for name in REQUIRED if name not in self.entries]
 
+    def check_required(self, store: Store) -> None:
+        """Raises BadData if an artifact that every run has is missing in the manifest, which came from `store`."""
+        for name in self.missing:
+            raise BadData(f"{store.uri(name)}: not in the manifest; {_ADVICE}")
+
 
 def load(store: Store) -> Manifest:
     """Return the manifest of the run in `store`.
@@ -56,46 +67,45 @@ def load(store: Store) -> Manifest:
     """
     where = store.uri(MANIFEST)
     try:
-        return _parse(read_bounded(store, MANIFEST, MAX_SIZE), where)
+        return _parse(document.read_object(store, MANIFEST, MAX_SIZE), where)
     except NotFound as error:
         raise NotFound(f"{error}; without a manifest a run is not published") from None
-    except (ValueError, KeyError, TypeError):
-        raise BadData(f"{where}: not a manifest; {_ADVICE}") from None
-
-
-def _parse(data: bytes, where: str) -> Manifest:
-    """Raises ValueError, KeyError or TypeError for what is not a manifest, ConfigError for a newer one."""
-    found = document.load(data, FORMAT, where)
-    entries: dict[str, Entry] = {}
-    for item in found["artifacts"]:
-        entry = Entry(item["name"], item["size"], item["sha256"])
-        if not _is_sound(entry) or entry.name in entries:
-            raise ValueError
-        entries[entry.name] = entry
-    run_id, published = (value if isinstance(value := found.get(key), str) else None for key in ("run_id", "published"))
-    return Manifest(run_id, published, entries)
-
-
-def _is_sound(entry: Entry) -> bool:
-    return (
-        is_within(entry.name)
-        and entry.name != MANIFEST
-        and type(entry.size) is int
-        and entry.size >= 0
-        and isinstance(entry.sha256, str)
-        and _SHA256.fullmatch(entry.sha256) is not None
-    )
+    except ValueError as reason:
+        raise BadData(f"{where}: not a manifest; {_ADVICE} ({reason})") from None
 
 
 def is_within(name: object) -> bool:
-    """Return whether `name` is the relative name of a file within a folder, in its shortest form."""
+    """Return whether `name` is the relative name of a file within a folder, in its shortest form, and printable."""
     return (
         isinstance(name, str)
+        and 0 < len(name) <= MAX_NAME
         and name.isprintable()
+        and len(name.encode()) <= MAX_NAME
         and not name.startswith("/")
-        and ".." not in PurePosixPath(name).parts
+        and all(part != ".." and len(part.encode()) <= MAX_PART for part in name.split("/"))
         and str(PurePosixPath(name)) == name != "."
     )
+
+
+class _Artifact(TypedDict):
+    name: Annotated[str, Check(lambda name: is_within(name) and name != MANIFEST, "no name of an artifact")]
+    size: Count
+    sha256: Annotated[str, Check(lambda text: _SHA256.fullmatch(text) is not None, "no SHA-256")]
+
+
+class _Document(TypedDict):
+    artifacts: Annotated[list[_Artifact], Check(lambda artifacts: len(artifacts) <= MAX_ARTIFACTS, "too many")]
+    run_id: NotRequired[Annotated[str, at_most(MAX_NAME)] | None]
+    published: NotRequired[Annotated[str, at_most(MAX_PART)] | None]
+
+
+def _parse(data: bytes, where: str) -> Manifest:
+    """Raises ValueError for what is not a manifest, ConfigError for a newer one."""
+    found = document.load_as(_Document, data, FORMAT, where)
+    entries = {item["name"]: Entry(item["name"], item["size"], item["sha256"]) for item in found["artifacts"]}
+    if len(entries) != len(found["artifacts"]):
+        raise ValueError("artifacts: a name is there twice")
+    return Manifest(found.get("run_id"), found.get("published"), entries)
 
 
 def check(store: Store, entry: Entry) -> None:
@@ -104,13 +114,16 @@ def check(store: Store, entry: Entry) -> None:
         raise _differs(store, entry)
 
 
-def contents(store: Store, entry: Entry, max_bytes: int | None = MAX_DOCUMENT) -> bytes:
+def contents(store: Store, entry: Entry, max_bytes: int = MAX_DOCUMENT) -> bytes:
     """Return the artifact's bytes. Raises NotFound, or BadData if they differ from the entry or exceed `max_bytes`."""
-    if max_bytes is not None and entry.size > max_bytes:
+    if entry.size > max_bytes:
         raise BadData(f"{store.uri(entry.name)}: larger than {max_bytes:,} bytes, which no run's is")
     if store.stat(entry.name).size != entry.size:
         raise _differs(store, entry)
-    data = read(store, entry.name)
+    try:
+        data = document.read_object(store, entry.name, entry.size)
+    except ValueError:
+        raise _differs(store, entry) from None
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise _differs(store, entry)
     return data

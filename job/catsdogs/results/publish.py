@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from catsdogs.config.extras import missing_formats
 from catsdogs.results import documents, manifest, names
@@ -34,7 +35,7 @@ def is_published(output: Store, model_settings: Mapping[str, object], formats: I
     """Return whether the run's manifest is in `output`.
 
     Raises ConfigError if `output` holds something else, if the run there has other settings, if it is published without
-    one of the formats, or if there is no such bucket.
+    one of the formats, or if there is no such bucket; BadData for a manifest that is not a run's.
     """
     try:
         keys = {key for key, _ in output.list()}
@@ -46,6 +47,7 @@ def is_published(output: Store, model_settings: Mapping[str, object], formats: I
         _check_listed(output, others, keys)
     if names.MANIFEST not in keys:
         return False
+    manifest.load(output).check_required(output)
     if without := missing_formats(keys, formats):
         raise ConfigError(
             f"{output.uri('')}: published without {', '.join(without)}, and stays as it is; choose another --run-id, or"
@@ -65,7 +67,7 @@ def _check_listed(output: Store, others: Iterable[str], keys: Iterable[str]) -> 
             raise ConfigError(f"{output.uri(name)}: not a file of a run; choose another --run-id or --output")
 
 
-def claim(output: Store, run: RunDocument) -> None:
+def claim(output: Store, run: RunDocument | Mapping[str, Any]) -> None:
     """Make `output` this run's, before hours go into it. Raises ConfigError if it is another's."""
     if output.put_if(names.RUN, documents.dump_run(run), None) is None:
         _check_owner(output, {"settings": run["settings"], "archive": run["archive"]})
@@ -75,16 +77,17 @@ def _check_owner(output: Store, ours: Mapping[str, Mapping[str, object]]) -> Non
     """Compare what decides the model with the run.json in `output`. Raises ConfigError."""
     where = output.uri(names.RUN)
     try:
-        found = documents.load_run(documents.read_bounded(output, names.RUN), where)
-        theirs = {part: dict(found[part]) for part in ours}
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{where}: not a run's; choose another --run-id or --output") from None
+        found = documents.load_owner(document.read_object(output, names.RUN), where)
+        if missing := ours.keys() - found.keys():
+            raise ValueError(f"{missing.pop()} is missing")
+    except ValueError as reason:
+        raise ConfigError(f"{where}: not a run's; choose another --run-id or --output ({reason})") from None
     for part, values in ours.items():
         for name, value in values.items():
             # An archive is the same wherever it is stored, and whenever it was copied there.
-            if (part == "settings" or name == "directory_sha256") and theirs[part].get(name) != value:
+            if (part == "settings" or name == "directory_sha256") and found[part].get(name) != value:
                 raise ConfigError(
-                    f"{output.uri('')}: holds another run, with {name} {theirs[part].get(name)!r} instead of"
+                    f"{output.uri('')}: holds another run, with {name} {repr(found[part].get(name))[:200]} instead of"
                     f" {value!r}; choose another --run-id, or leave it out"
                 )
 
@@ -114,6 +117,7 @@ def publish(
         size = sum(entry.size for entry in entries)
         log.emit(Published(uri=output.uri(""), artifacts=len(entries), size=size))
     else:
+        manifest.load(output).check_required(output)
         log.emit(AlreadyPublished(run_id=run_id, uri=output.uri("")))
     lease.release()
 

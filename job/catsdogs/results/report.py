@@ -9,11 +9,12 @@ from typing import TypedDict
 
 from catsdogs.config.history import HistoryRow
 from catsdogs.data.images import NotAnImage, decode
+from catsdogs.data.split import Excluded
 from catsdogs.results import charts
 from catsdogs.results.documents import Device, Metrics, RunDocument, Seconds, ValidationMetrics
 from catsdogs.results.metrics import calibration, calibration_error, roc, wilson_interval
 from catsdogs.results.tables import HISTORY_COLUMNS, QUANTITIES
-from catsdogs.runtime.errors import VolumeError
+from catsdogs.runtime.errors import VolumeError, printable
 from catsdogs.runtime.formatting import duration_text, percent, size_text
 from catsdogs.training.predictions import Prediction
 
@@ -31,7 +32,7 @@ def report_html(
     run: RunDocument,
     metrics: Metrics,
     history: Sequence[HistoryRow],
-    excluded: Sequence[Mapping[str, str]],
+    excluded: Sequence[Excluded],
     predictions: Sequence[Prediction],
     directory: Path,
 ) -> None:
@@ -74,10 +75,16 @@ def _render(**values: object) -> str:
 
     environment = Environment(
         loader=PackageLoader("catsdogs", "results"), autoescape=True, undefined=StrictUndefined,
-        keep_trailing_newline=True,
+        keep_trailing_newline=True, finalize=_shown,
     )  # fmt: skip
     environment.filters["percent"] = percent
     return environment.get_template(TEMPLATE).render(**values)
+
+
+def _shown(value: object) -> object:
+    """Return what an expression of the template gives, its unprintable characters escaped: names come from outside."""
+    # Not what is HTML already, such as a chart.
+    return printable(value) if type(value) is str else value
 
 
 def worst_mistakes(predictions: Iterable[Prediction]) -> list[Prediction]:

@@ -12,6 +12,7 @@ Quantity = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
 QUANTITIES: tuple[Quantity, ...] = ("loss", "accuracy", "val_loss", "val_accuracy")
 """Of each epoch: the training's running means, and the model's on the validation images at the end of the epoch."""
 HISTORY_COLUMNS = ("epoch", *QUANTITIES, "seconds")
+PREDICTIONS_COLUMNS = ("image", "truth", "probability", "verdict")
 Curve = Literal["loss", "accuracy"]
 
 
@@ -36,7 +37,7 @@ def predictions_csv(path: Path, predictions: Iterable[Prediction]) -> None:
         [prediction.image, prediction.label, repr(float(prediction.probability)), prediction.predicted]
         for prediction in predictions
     )
-    _write_csv(path, ("image", "truth", "probability", "verdict"), rows)
+    _write_csv(path, PREDICTIONS_COLUMNS, rows)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

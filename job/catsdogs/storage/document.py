@@ -1,15 +1,25 @@
 """The JSON documents that the job keeps, each with a number for its format.
 
-A reader names the newest format that it knows. It reads older ones, and refuses newer ones rather than guess.
+A reader names the newest format that it knows. It reads older ones, and refuses newer ones rather than guess. It
+trusts nothing else either: a document has at most so many bytes, and the keys and types that its reader names.
 """
 
 import json
+import os
+import stat
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from catsdogs.runtime.errors import ConfigError
+from catsdogs.storage import schema, volume
+from catsdogs.storage.store import Store
 
 FORMAT = "format"
+MAX_SIZE = 1 << 20
+"""Bytes of a document, unless its reader names another bound."""
+
+T = TypeVar("T")
 
 
 def dump(document: Mapping[str, Any], form: int | None = None) -> bytes:
@@ -19,26 +29,29 @@ def dump(document: Mapping[str, Any], form: int | None = None) -> bytes:
 
 
 def load(data: bytes | str, newest: int, where: str, *, with_nan: bool = False) -> dict[str, Any]:
-    """Return the JSON object in `data`, which came from `where`.
+    """Return the JSON object in `data`, which came from `where`. What its keys hold is any JSON.
 
     A document without a number is of format 0. Raises ConfigError for a format above `newest`, and ValueError for
-    anything that is not a JSON object with a number for its format, or has NaN or infinity, which JSON does not have;
-    these are read `with_nan`.
+    anything that is not a JSON object with a number for its format, within the bounds of `schema`. It has no NaN and no
+    infinity, which JSON does not have; NaN is read `with_nan`.
     """
-    try:
-        document = json.loads(data, parse_constant=None if with_nan else _refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return load_as(dict[str, object], data, newest, where, with_nan=with_nan)
+
+
+def load_as(expected: type[T], data: bytes | str, newest: int, where: str, *, with_nan: bool = False) -> T:
+    """Return the JSON object in `data` as `expected`, a TypedDict or a dict. Raises what `load` raises."""
+    document = schema.loads(data, with_nan=with_nan)
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
     check_format(document.get(FORMAT, 0), newest, where)
-    return document
+    converted: T = schema.convert(document, expected, with_nan=with_nan)
+    return converted
 
 
 def check_format(form: object, newest: int, where: str) -> None:
     """Raises ConfigError for a format above `newest`, ValueError for one that is not a number."""
-    if not isinstance(form, int) or isinstance(form, bool) or form < 0:
-        raise ValueError(f"{form!r} is not the number of a format")
+    if type(form) is not int or not 0 <= form <= schema.MAX_INTEGER:
+        raise ValueError("the number of its format is not one")
     if form > newest:
         raise ConfigError(
             f"{where}: written by a newer version of catsdogs-train (format {form}; this version reads formats up to"
@@ -46,5 +59,41 @@ def check_format(form: object, newest: int, where: str) -> None:
         )
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def read_object(store: Store, key: str, max_bytes: int = MAX_SIZE) -> bytes:
+    """Return the object's bytes. Raises NotFound, ValueError if there are more than `max_bytes`."""
+    status = store.stat(key)
+    if status.size > max_bytes:
+        raise ValueError(f"larger than {max_bytes:,} bytes")
+    data = bytearray()
+    for chunk in store.stream(key, 0, status.size, status.etag):
+        data += chunk
+        if len(data) > max_bytes:
+            raise ValueError(f"larger than {max_bytes:,} bytes")
+    return bytes(data)
+
+
+def read_file(path: Path, max_bytes: int = MAX_SIZE) -> bytes | None:
+    """Return the bytes of a file on the volume, or None if there is no such file. Links are not followed.
+
+    Raises VolumeError, and ValueError if it is no regular file or has more than `max_bytes`.
+    """
+    data = bytearray()
+    with volume.failures(path):
+        try:
+            file = open(path, "rb", buffering=0, opener=_open)
+        except FileNotFoundError:
+            return None
+        with file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("not a file")
+            # Read as it comes, because it may grow: a size that is only claimed allocates nothing.
+            while len(data) <= max_bytes and (chunk := file.read(min(1 << 16, max_bytes + 1 - len(data)))):
+                data += chunk
+    if len(data) > max_bytes:
+        raise ValueError(f"larger than {max_bytes:,} bytes")
+    return bytes(data)
+
+
+def _open(path: str, flags: int) -> int:
+    # Without waiting: a pipe has nothing to read.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

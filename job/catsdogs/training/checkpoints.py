@@ -23,7 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,9 @@ from catsdogs.config.history import History, HistoryRow
 from catsdogs.runtime.errors import JobError
 from catsdogs.runtime.events import CheckpointDamaged
 from catsdogs.runtime.log import Log
-from catsdogs.storage import volume
+from catsdogs.storage import schema, volume
 from catsdogs.storage.document import check_format
+from catsdogs.storage.schema import Count, Number
 from catsdogs.storage.store import Store
 from catsdogs.workers.group import SINGLE, WorkerGroup
 from catsdogs.workers.schema import parse
@@ -241,20 +242,23 @@ def _load(opened: IO[bytes], where: str) -> Checkpoint:
     )
 
 
-def _progress(document: bytes) -> Progress:
-    """Raises TypeError or ValueError unless it is what `save` may have written: others can write to the volume too."""
-    progress = Progress(**json.loads(document))
-    numbers: list[object] = [progress.seconds, *progress.totals]
-    for row in progress.history:
-        if not isinstance(row, dict) or not HistoryRow.__required_keys__ <= row.keys():
-            raise ValueError("a row of the history is incomplete")
-        numbers += row.values()
-    counts = [progress.epoch, progress.step]
-    if progress.best_epoch is not None:
-        counts.append(progress.best_epoch)
-    if not all(type(count) is int for count in counts) or not all(type(number) in (int, float) for number in numbers):
-        raise ValueError("the progress has something else in place of a number")
-    if len(progress.totals) != 3 or len(progress.history) != progress.epoch or progress.step < 0:
+class _ProgressDocument(TypedDict):
+    epoch: Count
+    step: Count
+    totals: tuple[Number, Number, Number]
+    seconds: Number
+    history: list[HistoryRow]
+    best_epoch: int | None
+
+
+def _progress(data: bytes) -> Progress:
+    """Raises ValueError unless it is what `save` may have written: others can write to the volume too."""
+    # A model that diverged has NaN.
+    found = schema.parse(data, _ProgressDocument, with_nan=True)
+    progress = Progress(
+        found["epoch"], found["step"], list(found["totals"]), found["seconds"], found["history"], found["best_epoch"]
+    )
+    if len(progress.history) != progress.epoch:
         raise ValueError("the progress contradicts itself")
     if progress.best_epoch is not None and not 0 <= progress.best_epoch < progress.epoch:
         raise ValueError("the best epoch is not in the history")

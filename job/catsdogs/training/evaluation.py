@@ -1,7 +1,10 @@
 """Evaluation: a saved model is loaded, and its predictions for images are made."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,27 +17,46 @@ from catsdogs.runtime.errors import BadData
 from catsdogs.runtime.events import Evaluating
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
+from catsdogs.training.model_file import ModelFile
 from catsdogs.training.predictions import Prediction, predicted_label
 
+MAX_IMAGE_SIZE = 1024
+"""Pixels of a side, as for `--image-size`."""
 
-def load(path: Path, uri: str) -> Model:
-    """Return the model in a `.keras` file that came from `uri`, ready to predict. No code in the file is executed.
 
-    Raises BadData unless it takes square RGB images of one size and gives one probability for each.
+def load(file: ModelFile) -> Model:
+    """Return the model in the file, ready to predict. No code in the file is executed.
+
+    Raises BadData unless it takes square RGB images of one size, of at most MAX_IMAGE_SIZE pixels, and gives one
+    probability for each; and if its config needs more weights than the file has.
     """
     import keras
 
     try:
-        model: Model = keras.models.load_model(path, compile=False, safe_mode=True)
+        # In a thread of its own, because Keras keeps there what it would initialize later.
+        with ThreadPoolExecutor(1, "sketch") as pool:
+            needed = pool.submit(_weight_bytes, file.config).result()
+        if needed > file.weights:
+            raise ValueError(f"its config needs {needed:,} bytes of weights, and it has {file.weights:,}")
+        model: Model = keras.models.load_model(file.path, compile=False, safe_mode=True)
     except Exception as error:
         # Keras raises exceptions of any kind for a file that is not a model.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BadData(f"{uri}: no model that can be used: {reason}") from None
+        raise BadData(f"{file.uri}: no model that can be used: {reason}") from None
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     match shapes:
-        case (None, int(height), int(width), 3), (None, 1) if height == width:
+        case (None, int(height), int(width), 3), (None, 1) if height == width <= MAX_IMAGE_SIZE:
             return model
-    raise BadData(f"{uri}: no model of cats and dogs: it takes {shapes[0]} and gives {shapes[1]}")
+    raise BadData(f"{file.uri}: no model of cats and dogs: it takes {shapes[0]} and gives {shapes[1]}")
+
+
+def _weight_bytes(config: dict[str, Any]) -> int:
+    """Return the bytes of the weights that a model with this config has. None of them is allocated."""
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        sketch = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+        return sum(prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in sketch.variables)
 
 
 def probability_of(model: Model) -> Callable[[NDArray[np.float32]], list[float]]:

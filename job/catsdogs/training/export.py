@@ -22,6 +22,7 @@ from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.training import evaluation
 from catsdogs.training.devices import without_stderr
+from catsdogs.training.model_file import inspect
 
 LARGEST_DIFFERENCE = 1e-4
 """Largest accepted difference of two probabilities for an image. Another order of float32 additions makes 6e-8 with
@@ -44,7 +45,7 @@ def export(
 
     Raises what `compare` raises, and OSError.
     """
-    model = evaluation.load(model_file, str(model_file))
+    model = evaluation.load(inspect(model_file, str(model_file)))
     files = {name: model_file.with_name(FORMATS[name]) for name in formats}
     for name, path in files.items():
         interruption.check()

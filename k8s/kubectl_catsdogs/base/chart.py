@@ -12,7 +12,8 @@ CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 INDEX = "batch.kubernetes.io/job-completion-index"
 QUEUE = "kueue.x-k8s.io/queue-name"
 SPEC = "catsdogs-train/spec"
-"""Annotation in which the chart keeps the Job's spec as it wrote it, without the API server's defaults."""
+"""Annotation in which the chart keeps the Job's spec as it wrote it: without the API server's defaults, the values of
+variables that are no options of the job, and the commands of other containers."""
 SET, ORIGIN = "catsdogs-train/set", "catsdogs-train/from"
 """Annotations that `submit` writes: the options in which a run differs from its template, and the name of the Job or
 CronJob that the template is from.

@@ -4,11 +4,13 @@ import copy
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from kubectl_catsdogs.base import chart
 from kubectl_catsdogs.base.errors import ConfigError
 from kubectl_catsdogs.base.objects import Object, dig, name_of
+from kubectl_catsdogs.submit.job_options import job_options
 from kubectl_catsdogs.submit.settings import Settings, same
 
 MANAGER = "kubectl-catsdogs"
@@ -61,16 +63,65 @@ def source_of(item: Object) -> Source:
 
 def _written(job: Object) -> Object:
     """Return a Job's spec without what the API server and the Job controller have added."""
-    if kept := dig(job, "metadata", "annotations", chart.SPEC):
-        spec: Object = json.loads(kept)
-        return spec
-    spec = copy.deepcopy(job["spec"])
+    kept = _kept(dig(job, "metadata", "annotations", chart.SPEC), job["spec"])
+    if kept is not None:
+        return kept
+    spec: Object = copy.deepcopy(job["spec"])
     spec.pop("selector", None)
     spec.pop("manualSelector", None)
     meta = spec["template"].setdefault("metadata", {})
     meta.pop("creationTimestamp", None)
     meta["labels"] = {key: value for key, value in (meta.get("labels") or {}).items() if key not in POD_LABELS}
     return spec
+
+
+def _kept(annotation: object, live: Object) -> Object | None:
+    """Return the spec in the annotation, completed from the Job's own; None if the annotation has none."""
+    try:
+        spec: Object = json.loads(str(annotation))
+        _restore(spec, live)
+        return spec if chart.container_of({"spec": spec}) else None
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+        return None
+
+
+def _restore(spec: Object, live: Object) -> None:
+    """Put back into `spec` what `_redacted` leaves out, from the Job's own spec."""
+    originals = dict(_containers(live))
+    for place, container in _containers(spec):
+        original = originals.get(place, {})
+        for field in ("command", "args"):
+            if field not in container and field in original:
+                container[field] = copy.deepcopy(original[field])
+        values = {entry["name"]: entry["value"] for entry in original.get("env") or [] if "value" in entry}
+        for entry in container.get("env") or []:
+            if "value" not in entry and "valueFrom" not in entry and entry["name"] in values:
+                entry["value"] = values[entry["name"]]
+
+
+def _redacted(spec: Object) -> Object:
+    """Return the spec for the annotation: with the values of the job's own options, and of no other variable, and
+    without the commands of other containers.
+
+    An annotation is shown where a spec is not.
+    """
+    own = {chart.VARIABLE_PREFIX + name.upper() for name in job_options()}
+    redacted = copy.deepcopy(spec)
+    for (_, name), container in _containers(redacted):
+        if name != chart.CONTAINER:
+            container.pop("command", None)
+            container.pop("args", None)
+        for entry in container.get("env") or []:
+            if entry["name"] not in own:
+                entry.pop("value", None)
+    return redacted
+
+
+def _containers(spec: Object) -> Iterator[tuple[tuple[str, str], Object]]:
+    """Yield all containers, each with its kind and name."""
+    for kind in ("containers", "initContainers"):
+        for container in dig(spec, "template", "spec", kind, default=[]):
+            yield (kind, str(container.get("name"))), container
 
 
 def changes(source: Source, settings: Settings) -> Settings:
@@ -100,7 +151,7 @@ def job_of(source: Source, settings: Settings, namespace: str, owner: Object | N
         "name": _name(source.base, spec),
         "namespace": namespace,
         "labels": {**source.labels, chart.MANAGED_BY: MANAGER},
-        "annotations": {**source.annotations, **annotations, chart.SPEC: json.dumps(spec, sort_keys=True)},
+        "annotations": {**source.annotations, **annotations, chart.SPEC: json.dumps(_redacted(spec), sort_keys=True)},
     }
     if owner is not None:
         metadata["ownerReferences"] = [owner]

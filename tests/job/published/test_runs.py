@@ -230,7 +230,7 @@ def test_damaged_runs_are_named_and_stop_nothing(output: Path, trained: Trained,
     assert [line[-1] for line in table[2:]] == ["unknown", *["damaged"] * 7]
     assert [line.split(str(output), 1)[1].split(": ")[0] for line in process.stderr.splitlines()] == [
         "/a-longer-report/report.html", "/b-forged/metrics.json", "/c-no-model/model.keras",
-        "/d-no-manifest/manifest.json", "/e-other-metrics", "/f-not-listed/metrics.json",
+        "/d-no-manifest/manifest.json", "/e-other-metrics/metrics.json", "/f-not-listed/metrics.json",
         "/g\\n\\x1b[2Jhostile/manifest.json",
     ]  # fmt: skip
     assert "\x1b" not in process.stdout

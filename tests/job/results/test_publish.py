@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from catsdogs.results import documents, manifest, names, publish
-from catsdogs.runtime.errors import ConfigError, Interrupted, Unavailable, VolumeError
+from catsdogs.runtime.errors import BadData, ConfigError, Interrupted, Unavailable, VolumeError
 from catsdogs.storage import lease
 from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
@@ -115,15 +115,24 @@ def test_bytes_stored_wrong_again_and_again_are_not_published(artifacts: dict[st
     [
         ([], False),
         ([names.RUN, "log.jsonl", "checkpoint/000001-000000.npz"], False),
-        ([names.RUN, "model.keras", names.MANIFEST], True),
+        ([names.RUN, "model.keras", "metrics.json", names.MANIFEST], True),
     ],
 )
 def test_a_run_is_published_once_its_manifest_is_there(
     output: Store, tmp_path: Path, there: list[str], answer: bool
 ) -> None:
+    listed = [{"name": name, "size": 0, "sha256": "0" * 64} for name in there if name != names.MANIFEST]
+    contents = {names.RUN: documents.dump_run(ABOUT), names.MANIFEST: json.dumps({"artifacts": listed}).encode()}
     for name in there:
-        put(output, name, documents.dump_run(ABOUT), tmp_path)
+        put(output, name, contents.get(name, b""), tmp_path)
     assert publish.is_published(output, SETTINGS) is answer
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"artifacts": []}', b'{"format": 1}', b"\xff\xfe"])
+def test_a_run_is_not_published_by_a_manifest_that_is_none(output: Store, tmp_path: Path, content: bytes) -> None:
+    put(output, names.MANIFEST, content, tmp_path)
+    with pytest.raises(BadData, match=r"(manifest\.json: not a manifest|not in the manifest); publish the run again"):
+        publish.is_published(output, SETTINGS)
 
 
 @pytest.mark.parametrize("stranger", ["thesis.docx", "model.keras.bak", "checkpoints/1", "other-run/run.json"])

@@ -263,6 +263,23 @@ def test_hostile_values_are_shown_and_nothing_more(tmp_path: Path, directory: Pa
     assert name in found.words
 
 
+def test_unprintable_characters_are_shown_escaped(tmp_path: Path, directory: Path) -> None:
+    """They would turn the text around, or drive the terminal of who prints the page."""
+    unprintable = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x200F, 0xFEFF, 0xD800, 0xDC80)))
+    name = f"a{unprintable}z"
+    parts = {part: {name: name} for part in ("settings", "versions", "archive")}
+    text = written_page(
+        tmp_path, directory, run={"run_id": name, "device": RUN["device"], **parts},
+        excluded=[dict.fromkeys(("member", "reason", "replaced_by"), name)],
+    )  # fmt: skip
+    assert {char for char in text if not char.isprintable()} <= {"\n", "\u00a0"}
+    escaped = Page(text)
+    shown = "".join(repr(char)[1:-1] for char in unprintable)
+    assert escaped.rows.count([f"a{shown}z"] * 2) == 3
+    assert [f"a{shown}z"] * 3 in escaped.rows
+    assert f"run a{shown}z" in escaped.words
+
+
 def test_published_page_shows_the_run_s_own_mistakes(trained: Trained) -> None:
     found = Page((trained.folder / "report.html").read_text(encoding="utf-8"))
     test = json.loads((trained.folder / "metrics.json").read_bytes())["test"]

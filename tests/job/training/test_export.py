@@ -198,12 +198,13 @@ from catsdogs.training import devices
 devices.start(require_gpu=False)
 from catsdogs.config.extras import FORMATS
 from catsdogs.training import export, evaluation
+from catsdogs.training.model_file import inspect
 from catsdogs.data.loader import DataLoader
 from catsdogs.runtime.errors import ConfigError
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 scratch, images = Path(sys.argv[1]), sorted(Path(sys.argv[2]).rglob("*.jpg"))
-model, other = (evaluation.load(Path(path), path) for path in sys.argv[3:5])
+model, other = (evaluation.load(inspect(Path(path), path)) for path in sys.argv[3:5])
 test = DataLoader.of(
     images, batch_size=5, image_size=64, seed=0, shuffled=False, scratch=scratch, max_bytes=0
 )

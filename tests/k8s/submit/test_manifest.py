@@ -15,7 +15,7 @@ from kubectl_catsdogs.submit.manifest import job_of, source_of
 from tests.helm import binaries
 from tests.helm.chart import FILES, Helm, Manifest, environment
 from tests.helm.relations import problems
-from tests.helm.test_upgrade import Cluster
+from tests.helm.test_upgrade import INIT, Cluster
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,31 @@ def test_a_job_without_the_chart_s_annotation(helm: Helm) -> None:
     same_labels = helm.of().job["spec"]["template"]["metadata"]["labels"]
     assert made["spec"]["template"]["metadata"]["labels"] == same_labels
     assert "selector" not in made["spec"]
+
+
+def test_values_that_the_annotation_leaves_out_are_in_further_runs(helm: Helm) -> None:
+    """And in the runs that are made from those, whose annotations leave them out, too."""
+    secret = 'extraEnv=[{"name": "MLFLOW_TRACKING_PASSWORD", "value": "only-an-example"}]'
+    own = live(helm.of(secret, INIT).job)
+    further = job_of(source_of(own), {"epochs": "2"}, "vision")
+    again = job_of(source_of(live(further)), {"epochs": "3"}, "vision")
+    for job in (own, further, again):
+        assert environment(job["spec"]["template"]["spec"])["MLFLOW_TRACKING_PASSWORD"] == "only-an-example"
+        assert job["spec"]["template"]["spec"]["initContainers"][0]["args"] == ["only-an-example"]
+        assert "only-an-example" not in str(job["metadata"])
+        assert "CATSDOGS_RECIPE" in job["metadata"]["annotations"]["catsdogs-train/spec"]
+    assert environment(again["spec"]["template"]["spec"])["CATSDOGS_EPOCHS"] == "3"
+
+
+@pytest.mark.parametrize(
+    "annotation", ["", "{", "[]", "null", "1", "[" * 100_000, '{"template": []}', '{"template": {"spec": {}}}', "{}"]
+)
+def test_an_annotation_that_is_none(annotation: str, helm: Helm) -> None:
+    job = live(helm.of().job)
+    expected = job_of(source_of(job), {"epochs": "2"}, "vision")
+    job["metadata"]["annotations"]["catsdogs-train/spec"] = annotation
+    made = job_of(source_of(job), {"epochs": "2"}, "vision")
+    assert made["spec"]["template"]["spec"]["containers"] == expected["spec"]["template"]["spec"]["containers"]
 
 
 def test_helm_leaves_it_alone(helm: Helm, tmp_path: Path) -> None:
