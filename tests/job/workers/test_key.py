@@ -33,14 +33,12 @@ def test_what_is_no_key_is_refused(content: bytes, reason: str, tmp_path: Path) 
     assert "secret" not in str(caught.value)
 
 
-def test_file_that_cannot_be_read(catsdogs: Catsdogs, tmp_path: Path) -> None:
-    own = ("--workers=2", "--worker-address=localhost:1,localhost:3", "--worker-index=1")
-    for name, reason in (("none", "No such file or directory"), (".", "Is a directory")):
-        done = catsdogs("prepare", "--archive=a.zip", "--output=runs", *own, f"--worker-key-file={name}")
-        assert done.returncode == 78
-        assert (
-            done.stderr == f"catsdogs: worker 1: --worker-key-file {name}: {reason}; make it readable for this user\n"
-        )
+@pytest.mark.parametrize(("name", "reason"), [("none", "No such file or directory"), (".", "Is a directory")])
+def test_file_that_cannot_be_read(name: str, reason: str, catsdogs: Catsdogs) -> None:
+    own = ("--workers=2", "--worker-address=localhost:1,localhost:3", "--worker-index=1", f"--worker-key-file={name}")
+    done = catsdogs("prepare", "--archive=a.zip", "--output=runs", *own)
+    expected = f"catsdogs: worker 1: --worker-key-file {name}: {reason}; name a file that this user can read\n"
+    assert (done.returncode, done.stderr) == (78, expected)
 
 
 def test_its_value_is_no_option(catsdogs: Catsdogs) -> None:
