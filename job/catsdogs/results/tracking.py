@@ -22,7 +22,7 @@ from catsdogs.config.history import HistoryRow
 from catsdogs.config.settings import Settings
 from catsdogs.results import documents, names
 from catsdogs.results.completion import Artifact
-from catsdogs.runtime.errors import masked
+from catsdogs.runtime.errors import VolumeError, masked
 from catsdogs.runtime.events import Tracked, Tracking, Untracked
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -81,11 +81,15 @@ class Tracker:
     def finish(self, artifacts: Mapping[str, Artifact], interruption: Interruption) -> None:
         """Log the rest of a trained run, its final metrics and its artifacts (name → file).
 
-        Takes at most MAX_WAIT seconds. Raises Interrupted.
+        Takes at most MAX_WAIT seconds. Raises Interrupted, and VolumeError for a history that no training writes.
         """
         if not self.uri:
             return
-        history = _read_history(artifacts[names.HISTORY_CSV].contents())
+        artifact = artifacts[names.HISTORY_CSV]
+        try:
+            history = _read_history(artifact.contents())
+        except (ValueError, KeyError, TypeError, csv.Error):
+            raise VolumeError(f"{artifact.path}: damaged; remove the artifacts.json beside it to train again") from None
         self._pending.cancel()
         task, deadline = self._pool.submit(self._log, history, artifacts), time.monotonic() + MAX_WAIT
         while not task.done() and time.monotonic() < deadline:
