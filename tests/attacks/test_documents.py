@@ -297,6 +297,19 @@ def test_corrupted_document_beside_the_artifacts(name: str, on_volume: Path) -> 
         assert not (on_volume / "runs" / RUN_ID / "manifest.json").exists(), what
 
 
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"epoch\n1\n", b"epoch,loss\n1\n", b'epoch,loss\n"' + b"x" * 200_000])
+def test_history_that_is_none(data: bytes, on_volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read for MLflow, which is not asked then."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    directory = on_volume / "volume/work" / RUN_ID / "artifacts"
+    record = json.loads((directory / "artifacts.json").read_bytes())
+    (directory / "history.csv").write_bytes(data)
+    forge_record(directory, record)
+    ended = catsdogs("publish", *OPTIONS)
+    assert ended.code == 74, ended
+    check_told(ended, "artifacts/history.csv: damaged; ")
+
+
 def forge_record(directory: Path, record: dict[str, Any]) -> None:
     forged = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in record}
     (directory / "artifacts.json").write_text(json.dumps(forged))

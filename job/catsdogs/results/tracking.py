@@ -5,9 +5,12 @@ MLFLOW_EXPERIMENT_NAME and so on. Whatever may block runs in a thread.
 """
 
 import csv
+import io
 import logging
 import os
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -18,7 +21,8 @@ from catsdogs.config.extras import TRACKING_URI
 from catsdogs.config.history import HistoryRow
 from catsdogs.config.settings import Settings
 from catsdogs.results import documents, names
-from catsdogs.runtime.errors import masked
+from catsdogs.results.completion import Artifact
+from catsdogs.runtime.errors import VolumeError, masked
 from catsdogs.runtime.events import Tracked, Tracking, Untracked
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -74,14 +78,18 @@ class Tracker:
             self._pending.cancel()  # this one logs all that it would have logged
             self._pending = self._pool.submit(self._log, list(history), {})
 
-    def finish(self, artifacts: Mapping[str, Path], interruption: Interruption) -> None:
+    def finish(self, artifacts: Mapping[str, Artifact], interruption: Interruption) -> None:
         """Log the rest of a trained run, its final metrics and its artifacts (name → file).
 
-        Takes at most MAX_WAIT seconds. Raises Interrupted.
+        Takes at most MAX_WAIT seconds. Raises Interrupted, and VolumeError for a history that no training writes.
         """
         if not self.uri:
             return
-        history = _read_history(artifacts[names.HISTORY_CSV])
+        artifact = artifacts[names.HISTORY_CSV]
+        try:
+            history = _read_history(artifact.contents())
+        except (ValueError, KeyError, TypeError, csv.Error):
+            raise VolumeError(f"{artifact.path}: damaged; remove the artifacts.json beside it to train again") from None
         self._pending.cancel()
         task, deadline = self._pool.submit(self._log, history, artifacts), time.monotonic() + MAX_WAIT
         while not task.done() and time.monotonic() < deadline:
@@ -92,7 +100,7 @@ class Tracker:
         elif task.exception() is None:
             self.log.emit(Tracked(uri=self.shown, epochs=len(history), artifacts=len(artifacts)))
 
-    def _log(self, history: History, artifacts: Mapping[str, Path]) -> None:
+    def _log(self, history: History, artifacts: Mapping[str, Artifact]) -> None:
         try:
             client = self._client()
             run = self._run = self._run or self._open(client, history)
@@ -101,13 +109,13 @@ class Tracker:
                 values: dict[str, float] = {name: row[name] for name in METRICS}
                 self._log_metrics(client, run, values, row.get("ended", time.time()), row["epoch"])
             if artifacts:
-                path = artifacts[names.METRICS]
-                metrics = documents.load_metrics(path.read_bytes(), str(path))
+                artifact = artifacts[names.METRICS]
+                metrics = documents.load_metrics(artifact.contents(), str(artifact.path))
                 values = {"best_epoch": metrics["best_epoch"]}
                 values |= {f"test_{name}": metrics["test"][name] for name in ("loss", "accuracy")}
                 self._log_metrics(client, run, values, time.time(), metrics["epochs"])
-                for name, path in artifacts.items():
-                    client.log_artifact(run, str(path), name.rpartition("/")[0] or None)
+                for name, artifact in artifacts.items():
+                    _log_artifact(client, run, name, artifact)
                 client.set_terminated(run)
             self._failing = False
         except Exception as error:
@@ -176,16 +184,27 @@ def _experiment(client: Any) -> str:
     return str(experiment.experiment_id if experiment else client.create_experiment(name))
 
 
-def _read_history(path: Path) -> list[HistoryRow]:
-    with path.open(newline="") as file:
-        return [
-            {
-                "epoch": int(row["epoch"]),
-                "loss": float(row["loss"]),
-                "accuracy": float(row["accuracy"]),
-                "val_loss": float(row["val_loss"]),
-                "val_accuracy": float(row["val_accuracy"]),
-                "seconds": float(row["seconds"]),
-            }
-            for row in csv.DictReader(file)
-        ]
+def _log_artifact(client: Any, run: str, name: str, artifact: Artifact) -> None:
+    """Log the artifact's bytes. The client takes a path alone, so it gets one at which nobody else can write."""
+    folder, _, file_name = name.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="catsdogs-") as directory:
+        copy = Path(directory, file_name)
+        with artifact.opened() as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        # Another process on the volume may have changed the file while it was copied.
+        Artifact(copy, artifact.sha256).check_now()
+        client.log_artifact(run, str(copy), folder or None)
+
+
+def _read_history(data: bytes) -> list[HistoryRow]:
+    return [
+        {
+            "epoch": int(row["epoch"]),
+            "loss": float(row["loss"]),
+            "accuracy": float(row["accuracy"]),
+            "val_loss": float(row["val_loss"]),
+            "val_accuracy": float(row["val_accuracy"]),
+            "seconds": float(row["seconds"]),
+        }
+        for row in csv.DictReader(io.StringIO(data.decode(), newline=""))
+    ]

@@ -5,14 +5,11 @@ trusts nothing else either: a document has at most so many bytes, and the keys a
 """
 
 import json
-import os
-import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from catsdogs.runtime.errors import ConfigError
-from catsdogs.storage import schema, volume
+from catsdogs.storage import schema
 from catsdogs.storage.store import Store
 
 FORMAT = "format"
@@ -70,30 +67,3 @@ def read_object(store: Store, key: str, max_bytes: int = MAX_SIZE) -> bytes:
         if len(data) > max_bytes:
             raise ValueError(f"larger than {max_bytes:,} bytes")
     return bytes(data)
-
-
-def read_file(path: Path, max_bytes: int = MAX_SIZE) -> bytes | None:
-    """Return the bytes of a file on the volume, or None if there is no such file. Links are not followed.
-
-    Raises VolumeError, and ValueError if it is no regular file or has more than `max_bytes`.
-    """
-    data = bytearray()
-    with volume.failures(path):
-        try:
-            file = open(path, "rb", buffering=0, opener=_open)
-        except FileNotFoundError:
-            return None
-        with file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("not a file")
-            # Read as it comes, because it may grow: a size that is only claimed allocates nothing.
-            while len(data) <= max_bytes and (chunk := file.read(min(1 << 16, max_bytes + 1 - len(data)))):
-                data += chunk
-    if len(data) > max_bytes:
-        raise ValueError(f"larger than {max_bytes:,} bytes")
-    return bytes(data)
-
-
-def _open(path: str, flags: int) -> int:
-    # Without waiting: a pipe has nothing to read.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

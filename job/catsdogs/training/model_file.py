@@ -8,7 +8,7 @@ so; a zip that was packed again gets some room.
 import io
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from catsdogs.runtime.errors import BadData
 from catsdogs.storage import schema
@@ -49,23 +49,25 @@ def inspect(path: Path, uri: str) -> ModelFile:
     Raises BadData for what is not a `.keras` file or exceeds the bounds above, and OSError.
     """
     try:
-        return ModelFile(path, uri, *_inspect(path))
+        with path.open("rb") as file:
+            return ModelFile(path, uri, *check(file))
     except ValueError as reason:
         raise BadData(f"{uri}: no model that can be used: {reason}") from None
 
 
-def _inspect(path: Path) -> tuple[dict[str, Any], int]:
+def check(file: IO[bytes]) -> tuple[dict[str, Any], int]:
+    """Return the config in an opened file, and the bytes of its weights. Raises ValueError where `inspect` raises
+    BadData, and OSError."""
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            _check_directory(file, size)
-            with zipfile.ZipFile(file) as opened:
-                return _check_members(opened, size)
+        size = file.seek(0, io.SEEK_END)
+        _check_directory(file, size)
+        with zipfile.ZipFile(file) as opened:
+            return _check_members(opened, size)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise ValueError(str(error) or type(error).__name__) from None
 
 
-def _check_directory(file: io.BufferedReader, size: int) -> None:
+def _check_directory(file: IO[bytes], size: int) -> None:
     """A directory of 1 GB would take 12 GB of memory before its first entry is looked at."""
     if size > MAX_SIZE:
         raise ValueError(f"larger than {MAX_SIZE:,} bytes")
