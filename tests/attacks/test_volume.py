@@ -170,7 +170,10 @@ OF_PREPARE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind == "a link to the environment" else pytest.mark.slow) for kind in KINDS],
+)
 @pytest.mark.parametrize(
     ("verb", "name"),
     [*(("publish", name) for name in OF_PUBLISH), *(("prepare", name) for name in OF_PREPARE)],
