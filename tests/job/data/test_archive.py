@@ -25,6 +25,7 @@ from catsdogs.runtime.errors import BadData, Interrupted, NotFound, VolumeError
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage.folder import Folder
+from catsdogs.storage.volume import PROCESS
 from tests.interruptions import InterruptedAfter
 from tests.servers import S3Server
 
@@ -145,7 +146,7 @@ class Watched(Folder):
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """The store through which every local archive is read."""
     store = Watched(tmp_path)
-    monkeypatch.setattr(archives, "open_store", lambda *_: store)
+    monkeypatch.setattr(archives, "open_object", lambda uri, *_: (store, uri.rpartition("/")[2]))
     return store
 
 
@@ -327,7 +328,7 @@ def test_what_is_no_archive_is_refused_in_one_line_and_leaves_nothing(kind: str,
         opened(written(path, data()), tmp_path / "volume")
     assert len(str(caught.value).splitlines()) == 1
     if "deflated" in kind and "none" not in kind:
-        assert {path.name for path in tmp_path.glob("volume/*")} <= {".lock"}
+        assert {path.name for path in tmp_path.glob("volume/*")} <= {".lock", ".made"}
 
 
 @pytest.mark.parametrize("layout", ["train.zip", "kaggle, deflated", "zip64", "data descriptors"])
@@ -494,7 +495,7 @@ def test_an_interrupted_unpacking_leaves_nothing_and_is_made_good(tmp_path: Path
         unpack(archive, volume, SILENT, InterruptedAfter(2))
     assert {path.name for path in volume.iterdir()} == {".lock", ".made"}
 
-    killed = volume / ".0123456789abcdef.zip.x1y2.part"
+    killed = volume / f".0123456789abcdef.zip.{PROCESS}00c0ffee.part"
     killed.write_bytes(b"what a SIGKILL leaves")
     assert fetched(unpack(archive, volume, SILENT, Interruption())) == IMAGES
     assert not killed.exists()
