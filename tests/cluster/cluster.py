@@ -63,6 +63,8 @@ class Own:
         self._until("kube-controller-manager", self._has_default_account)
         self._start("coredns")
         self._until("coredns", self._names_are_known)
+        self._start("kube-router")
+        self._until("kube-router", self._policies_are_enforced)
 
     def load(self, found: Engine, *images: str) -> None:
         """Copies images from a container engine to the node, ours also under the name that the chart gives it."""
@@ -125,6 +127,9 @@ class Own:
             return True
         return False
 
+    def _policies_are_enforced(self) -> bool:
+        return "KUBE-ROUTER-FORWARD" in self._room.run("iptables-save").stdout
+
     def _offer_gpus(self) -> None:
         self.api.merge(f"/api/v1/nodes/{NODE}/status", {"status": {"capacity": {GPU: str(GPUS)}}})
 
@@ -182,6 +187,7 @@ def _own() -> Iterator[Cluster]:
     _check_machine()
     programs = binaries.kubernetes()
     binaries.coredns()
+    binaries.kube_router()
     folder = CACHE / "cluster"
     with alone(folder) as hold, sandbox(folder, hold) as room:
         own = Own(room, programs, folder)
@@ -204,6 +210,8 @@ def _check_machine() -> None:
         "ip": "iproute2",
         "nsenter": "util-linux",
         "openssl": "openssl",
+        "iptables-save": "iptables",
+        "ipset": "ipset",
         "mount": "mount",
     }.items():
         installed(program, package)
