@@ -3,9 +3,13 @@
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from catsdogs.workers import handshake
+from catsdogs.workers.transport import Connection
 from tests.faults.running import Job, together
 
 RUN_ID = "together"
@@ -15,6 +19,7 @@ MODEL = (*COUNTS, "--image-size=64", "--batch-size=6", "--learning-rate=0.00003"
 low rate, the float sums of two workers differ little for more than an epoch."""
 HEARTBEAT = 5
 """Seconds."""
+KEY = b"0123456789abcdef" * 4
 
 
 def addresses(workers: int, host: str = "127.0.0.1") -> str:
@@ -42,8 +47,20 @@ def started(workers: int, directory: Path, archive: Path, *more: str) -> "contex
 
 
 def worker(index: int, workers: int, listed: str, directory: Path, archive: Path, *more: str) -> Job:
-    own = (f"--workers={workers}", f"--worker-index={index}", f"--worker-address={listed}")
-    return Job(*arguments(directory, archive, *own, *more), env={}, directory=directory)
+    return Job(
+        *arguments(directory, archive, *options(index, workers, listed, directory), *more), env={}, directory=directory
+    )
+
+
+def options(index: int, workers: int, listed: str, directory: Path) -> tuple[str, ...]:
+    """Return the options of one of several workers. The directory has their key."""
+    directory.mkdir(parents=True, exist_ok=True)
+    key_file = directory / "key"
+    key_file.write_bytes(KEY)
+    return (
+        f"--workers={workers}", f"--worker-index={index}", f"--worker-address={listed}",
+        f"--worker-key-file={key_file}",
+    )  # fmt: skip
 
 
 def rows_of(text: bytes) -> Iterator[tuple[float, ...]]:
@@ -51,3 +68,17 @@ def rows_of(text: bytes) -> Iterator[tuple[float, ...]]:
 
     for row in rows(text):
         yield tuple(float(row[name]) for name in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy"))
+
+
+def connected(worker: int, key: bytes = KEY, timeout: float = 60.0) -> tuple[Connection, Connection]:
+    """Return both ends of a connection between two workers, `worker`'s first."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    deadline = time.monotonic() + 10
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(handshake.call, far if worker == 0 else near, key, deadline)
+        answered = handshake.answer(near if worker == 0 else far, key, deadline)
+        called = calling.result()
+    own, other = (answered, called) if worker == 0 else (called, answered)
+    return Connection(near, timeout, own), Connection(far, timeout, other)

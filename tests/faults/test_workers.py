@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.running import Job, ended, environment, together
 from tests.published import check_manifest, files
-from tests.workers import HEARTBEAT, RUN_ID, addresses, arguments, rows_of, started, worker
+from tests.workers import HEARTBEAT, RUN_ID, addresses, arguments, options, rows_of, started, worker
 
 INTERRUPTED = 75
 EPOCHS = "--epochs=12"
@@ -178,11 +178,10 @@ def test_workers_that_are_cut_off(
         listed = ",".join(f"{network.address(index)}:2222" for index in range(size))
 
         def all_of_them() -> list[Job]:
-            own = (f"--workers={size}", f"--worker-address={listed}", EPOCHS)
             return [
                 Job(
-                    *arguments(tmp_path, sample_archive, *own, f"--worker-index={index}"), env={}, directory=tmp_path,
-                    through=("ip", "netns", "exec", name),
+                    *arguments(tmp_path, sample_archive, EPOCHS, *options(index, size, listed, tmp_path)),
+                    env={}, directory=tmp_path, through=("ip", "netns", "exec", name),
                 )
                 for index, name in enumerate(network.names)
             ]  # fmt: skip

@@ -1,9 +1,9 @@
-"""As much of a Kubernetes API as `helm install --dry-run=server` reads: its Jobs, and no other object."""
+"""As much of a Kubernetes API as `helm install --dry-run=server` reads: Jobs and Secrets, and no other object."""
 
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ RESOURCES = {
 }
 
 
-def answers(jobs: list[dict[str, Any]]) -> dict[str, Any]:
+def answers(jobs: list[dict[str, Any]], secrets: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Path → what a GET of it gives."""
     groups = [path.removeprefix("/apis/") for path in RESOURCES if path.startswith("/apis/")]
     versions = [(version.partition("/")[0], {"groupVersion": version, "version": "v1"}) for version in groups]
@@ -47,9 +47,14 @@ def answers(jobs: list[dict[str, Any]]) -> dict[str, Any]:
                 for name, kind in kinds.items()
             ],
         }
-    namespaces = {job["metadata"]["namespace"] for job in jobs} | {"default"}
+    namespaces = {each["metadata"]["namespace"] for each in (*jobs, *secrets)} | {"default"}
     for namespace in namespaces:
-        found[f"/api/v1/namespaces/{namespace}/secrets"] = {"kind": "SecretList", "apiVersion": "v1", "items": []}
+        path = f"/api/v1/namespaces/{namespace}/secrets"
+        # Helm lists its releases there, of which there are none.
+        found[path] = {"kind": "SecretList", "apiVersion": "v1", "items": []}
+        for secret in secrets:
+            if secret["metadata"]["namespace"] == namespace:
+                found[f"{path}/{secret['metadata']['name']}"] = secret
         here = [job for job in jobs if job["metadata"]["namespace"] == namespace]
         path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         found[path] = {"kind": "JobList", "apiVersion": "batch/v1", "items": here}
@@ -58,9 +63,9 @@ def answers(jobs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serving(jobs: list[dict[str, Any]], directory: Path) -> Iterator[Path]:
-    """The kubeconfig, written into `directory`, of a cluster with these Jobs."""
-    known = answers(jobs)
+def serving(jobs: list[dict[str, Any]], directory: Path, secrets: Sequence[dict[str, Any]] = ()) -> Iterator[Path]:
+    """The kubeconfig, written into `directory`, of a cluster with these Jobs and Secrets."""
+    known = answers(jobs, secrets)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

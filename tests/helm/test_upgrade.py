@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +182,8 @@ class Cluster:
         self.helm = helm
         self.directory = directory
 
-    def install(self, jobs: list[Manifest], *settings: str) -> Rendered:
-        with apiserver.serving(jobs, self.directory) as kubeconfig:
+    def install(self, jobs: list[Manifest], *settings: str, secrets: Sequence[Manifest] = ()) -> Rendered:
+        with apiserver.serving(jobs, self.directory, secrets) as kubeconfig:
             process = self.helm(
                 "install", "pets", CHART, "--namespace=vision", "--dry-run=server", "--disable-openapi-validation",
                 "--set=bucket=pets", *(f"--set-json={setting}" for setting in settings), kubeconfig=kubeconfig,

@@ -262,8 +262,10 @@ BASES: dict[str, Any] = {
     "cronJob.": {"cronJob": {"schedule": "@daily"}},
     "networkPolicy.endpoint": {"networkPolicy": {"enabled": True}},
     "networkPolicy.extra": {"networkPolicy": {"enabled": True}},
-    "workerTimeout": {"workers": 2},
-    "heartbeatTimeout": {"workers": 2},
+    # Without a Secret of the user's, each rendering has another key.
+    "workerTimeout": {"workers": 2, "workerKey": {"existingSecret": "a"}},
+    "workerKey.": {"workers": 2, "workerKey": {"existingSecret": "a"}},
+    "heartbeatTimeout": {"workers": 2, "workerKey": {"existingSecret": "a"}},
 }
 """The beginning of a name → what must be set for such values to count."""
 OTHERS = {

@@ -39,6 +39,7 @@ def test_several_workers_find_each_other_by_name(helm4: Helm) -> None:
         },
         "JOB_NAME": {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}},
         "CATSDOGS_WORKER_ADDRESS": "$(JOB_NAME)-{index}.pets-catsdogs-train:2222",
+        "CATSDOGS_WORKER_KEY_FILE": "/etc/catsdogs/worker-key/key",
         "CATSDOGS_WORKER_TIMEOUT": "10m",
         "CATSDOGS_HEARTBEAT_TIMEOUT": "30",
     }

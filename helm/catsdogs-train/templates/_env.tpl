@@ -118,6 +118,8 @@ here, as it follows from all of this. */ -}}
       fieldPath: metadata.labels['batch.kubernetes.io/job-name']
 - name: CATSDOGS_WORKER_ADDRESS
   value: $(JOB_NAME)-{index}.{{ include "catsdogs-train.fullname" . }}:2222
+- name: CATSDOGS_WORKER_KEY_FILE
+  value: /etc/catsdogs/worker-key/{{ .Values.workerKey.key }}
 - name: CATSDOGS_WORKER_TIMEOUT
   value: {{ include "catsdogs-train.text" .Values.workerTimeout | quote }}
 - name: CATSDOGS_HEARTBEAT_TIMEOUT

@@ -32,6 +32,12 @@ is called like the Job and its index. */ -}}
 {{ .Values.credentials.existingSecret | default (include "catsdogs-train.fullname" .) }}
 {{- end }}
 
+{{- /* The same for any number of workers. */ -}}
+{{- define "catsdogs-train.workerKeyName" -}}
+{{- $name := include "catsdogs-train.fullname" . | trunc 48 | trimSuffix "-" -}}
+{{ .Values.workerKey.existingSecret | default (printf "%s-worker-key" $name) }}
+{{- end }}
+
 {{- /* A claim's class and access mode are immutable, so other values make another claim. */ -}}
 {{- define "catsdogs-train.claimName" -}}
 {{- $fixed := list .Values.volume.storageClass .Values.volume.accessMode | toJson | sha256sum | trunc 6 -}}

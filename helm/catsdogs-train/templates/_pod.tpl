@@ -118,6 +118,11 @@ spec:
           mountPath: /etc/catsdogs/ca
           readOnly: true
         {{- end }}
+        {{- if $several }}
+        - name: worker-key
+          mountPath: /etc/catsdogs/worker-key
+          readOnly: true
+        {{- end }}
         {{- with .extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -143,6 +148,14 @@ spec:
     - name: ca
       secret:
         secretName: {{ . }}
+    {{- end }}
+    {{- if $several }}
+    - name: worker-key
+      secret:
+        secretName: {{ include "catsdogs-train.workerKeyName" $root }}
+        items:
+          - key: {{ .workerKey.key }}
+            path: {{ .workerKey.key }}
     {{- end }}
     {{- with .extraVolumes }}
     {{- toYaml . | nindent 4 }}

@@ -15,6 +15,7 @@ from catsdogs.config.option import Group, Option
 from catsdogs.config.recipes import RECIPES, Recipe
 from catsdogs.data.assignment import Counts
 from catsdogs.runtime.errors import ConfigError
+from catsdogs.workers.address import is_local
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 """Keras' names. On CPUs without bfloat16 arithmetic the first is by far the faster."""
@@ -250,6 +251,17 @@ class Settings:
             chart_value="workers",
         ),
     ]
+    worker_key_file: Annotated[
+        Path | None,
+        Option(
+            group=Group.WORKERS,
+            type=click.Path(path_type=Path),
+            help="File with a random key, the same for all workers, by which they know each other. Required unless all"
+            " are on one machine.",
+            metavar="FILE",
+            chart_value="workerKey.existingSecret",
+        ),
+    ]
     worker_timeout: Annotated[
         float,
         Option(
@@ -370,6 +382,11 @@ class Settings:
             host, _, port = address.rpartition(":")
             if not host or not port.isdecimal() or not 0 < int(port) < 65535:
                 raise ConfigError(f"--worker-address {address}: not host:port, with a port below 65535")
+        if self.worker_key_file is None and not all(map(is_local, self.addresses)):
+            raise ConfigError(
+                f"--workers {self.workers} on several machines needs --worker-key-file: a file with a random key, the"
+                " same for all workers"
+            )
 
 
 OPTIONS: dict[str, Option] = {field.name: field.type.__metadata__[0] for field in fields(Settings)}  # type: ignore[union-attr]

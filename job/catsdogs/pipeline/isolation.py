@@ -24,6 +24,7 @@ from catsdogs.runtime.events import Unconfined
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import SIGNALS, Interruption
 from catsdogs.storage import broker
+from catsdogs.workers import key
 
 BROKER = "CATSDOGS_STORAGE_BROKER"
 """The training process' variable with the file descriptor that leads to its broker."""
@@ -78,7 +79,7 @@ def enter(settings: Settings, log: Log, interruption: Interruption) -> None:
 
 def _split(settings: Settings, interruption: Interruption) -> NoReturn:
     """Go on as two processes: the broker, and this one, which executes the program again. Raises Interrupted."""
-    paths = [str(path) for path in secret_paths(os.environ)]
+    paths = [str(path) for path in secret_paths(os.environ, settings.worker_key_file)]
     scratch = _scratch()
     ours, theirs = socket.socketpair()
     # Held back until the program handles them again.
@@ -113,10 +114,17 @@ def _serve(settings: Settings, control: socket.socket, paths: list[str], scratch
             "store": broker.StoreService(settings.archive, settings.result, settings.addressing_style),
             "tracker": TrackerService(settings),
             "secrets": lambda _call, _reply: paths,
+            broker.WORKER_KEY: lambda _call, _reply: _worker_key(settings),
         }
         broker.serve(control, services, lambda: shutil.rmtree(scratch, ignore_errors=True) if scratch else None)
     finally:
         os._exit(1)
+
+
+def _worker_key(settings: Settings) -> str:
+    """Return the workers' key in hexadecimal digits. Raises ConfigError."""
+    assert settings.worker_key_file is not None
+    return key.read(settings.worker_key_file).hex()
 
 
 def _scratch() -> str | None:
@@ -140,10 +148,12 @@ def trainer_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return passed | {"NO_GCE_CHECK": "true"}
 
 
-def secret_paths(environment: Mapping[str, str]) -> list[Path]:
+def secret_paths(environment: Mapping[str, str], worker_key_file: Path | None) -> list[Path]:
     """Return the files and folders with secrets that this process can read, as far as they are known."""
     named = [environment[name] for name in _SECRET_VARIABLES if environment.get(name)]
     paths = [Path(os.path.expanduser(name)) for name in (*_SECRETS, *named)]
+    if worker_key_file is not None:
+        paths.append(worker_key_file)
     return sorted({Path(os.path.realpath(path)) for path in paths if os.access(path, os.R_OK)})
 
 

@@ -98,6 +98,25 @@ class Assembled(Event, name="assembled", template="all {workers} workers are the
     seconds: float
 
 
+class AnotherKey(
+    Event,
+    name="another-key",
+    template="{peer} has another key and cannot join; give all workers the same --worker-key-file",
+    warning=True,
+):
+    peer: str
+
+
+class Unauthenticated(
+    Event,
+    name="unauthenticated",
+    template="the workers have no key, so anybody on this machine can join or stop the run; see --worker-key-file",
+    shared=True,
+    warning=True,
+):
+    pass
+
+
 class ArchiveOpened(
     Event, name="archive", template="archive {uri}: {size!b}, {cats:,} cats and {dogs:,} dogs", shared=True
 ):

@@ -20,6 +20,8 @@ from catsdogs.runtime.errors import JobError, PermissionDenied, Unavailable
 from catsdogs.storage import volume
 from catsdogs.storage.store import Stat, StorageOptions, Store
 
+WORKER_KEY = "worker key"
+"""The service that reads the key by which the workers know each other, in a file that its caller cannot read."""
 _SIZES = struct.Struct(">II")
 """Of a frame: bytes of its head, which is JSON, and of its body."""
 _MAX_DESCRIPTORS = 128

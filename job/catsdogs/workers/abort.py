@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Collection
 
-from catsdogs.runtime.errors import Interrupted, printable
+from catsdogs.runtime.errors import Interrupted, masked, printable
 from catsdogs.workers.transport import Connection, Kind
 
 ADVICE = "the same command resumes from the last checkpoint"
@@ -31,7 +31,7 @@ class Abort:
         # Never released: the first reason is the one that is reported.
         self._ending.acquire()
         for connection in self._connections:
-            connection.send_last(Kind.ENDED, reason.encode())
+            connection.send_last(Kind.ENDED, reason)
         own = f"worker {self._worker}: " if self._worker else ""
-        os.write(self._stderr, f"catsdogs: {own}{printable(reason)}; {ADVICE}\n".encode())
+        os.write(self._stderr, f"catsdogs: {own}{printable(masked(reason))}; {ADVICE}\n".encode())
         os._exit(Interrupted.exit_code)

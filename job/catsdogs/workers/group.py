@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from catsdogs.runtime.errors import ConfigError, Interrupted
+from catsdogs.runtime import memory
+from catsdogs.runtime.errors import ConfigError, Interrupted, masked
 from catsdogs.runtime.signals import Interruption
 from catsdogs.workers.abort import ADVICE, Abort
 from catsdogs.workers.heartbeat import Heartbeat
 from catsdogs.workers.inbox import Inbox
 from catsdogs.workers.schema import parse
-from catsdogs.workers.transport import Connection, Kind, pack, unpack
+from catsdogs.workers.transport import MAX_TEXT, Connection, Kind, Limits, pack, unpack
 from catsdogs.workers.watchdog import StepWatchdog
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ FAREWELL_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 _MAX_SHOWN = 200
 """Characters of a value or reason that an error's text shows."""
+MAX_TO_WORKER_0 = 256 << 20
+"""Bytes of data from one worker. The largest are the records of its images, some 300 bytes each."""
 
 
 class WorkerGroup:
@@ -53,7 +56,7 @@ class WorkerGroup:
         self._abort = Abort(worker, connections.values())
         self._heartbeat = Heartbeat(connections.values(), heartbeat_timeout, self._check_step)
         self._inboxes = {
-            peer: Inbox(peer, connection, self._abort, self._lose, self._run_is_done)
+            peer: Inbox(peer, connection, _limits(worker), self._abort, self._lose, self._run_is_done)
             for peer, connection in connections.items()
         }
         for inbox in self._inboxes.values():
@@ -151,7 +154,7 @@ class WorkerGroup:
                 time.sleep(1.2 * self._heartbeat_timeout)
                 if kind in _MAYBE_CONNECTION:
                     raise
-                reason = " ".join(str(error).split())[:_MAX_SHOWN]
+                reason = masked(" ".join(str(error).split()))[:_MAX_SHOWN]
                 raise Interrupted(f"the workers lost each other ({reason}); {ADVICE}") from None
 
     def advanced(self) -> None:
@@ -171,14 +174,20 @@ class WorkerGroup:
 
     def _send_last(self, kind: Kind, text: str = "") -> None:
         for connection in self._connections.values():
-            connection.send_last(kind, text.encode())
+            connection.send_last(kind, text)
 
     def _receive(self, peer: int) -> bytes:
+        inbox, left = self._inboxes[peer], -1.0
         while True:
             self._interruption.check()
-            data = self._inboxes[peer].take(_POLL_SECONDS)
+            data = inbox.take(_POLL_SECONDS)
             if data is not None:
                 return data
+            if not inbox.is_alive():
+                # It has announced an end that all have agreed to, and this worker has not.
+                left = time.monotonic() if left < 0 else left
+                if time.monotonic() - left > self._heartbeat_timeout:
+                    self._lose(peer, ConnectionError("it has left"))
 
     def _lose(self, peer: int, error: OSError) -> None:
         silent = isinstance(error, TimeoutError)
@@ -193,7 +202,17 @@ class WorkerGroup:
 
 def differing(name: str, worker: int, theirs: object, ours: object) -> str:
     """Return the start of an error's text: a worker's value that is not worker 0's."""
-    return f"worker {worker} has {name} {repr(theirs)[:_MAX_SHOWN]}, worker 0 has {repr(ours)[:_MAX_SHOWN]}"
+    theirs, ours = (masked(repr(value))[:_MAX_SHOWN] for value in (theirs, ours))
+    return f"worker {worker} has {name} {theirs}, worker 0 has {ours}"
+
+
+def _limits(worker: int) -> Limits:
+    """Return what a worker accepts from its peers. Data may be a checkpoint, which worker 0 sends, and of which there
+    are two copies once it is received; what worker 0 gets are lists of images, and images."""
+    limits = {Kind.BEAT: 0, Kind.LEAVING: 0, Kind.ENDED: MAX_TEXT}
+    if worker == 0:
+        return {**limits, Kind.DATA: min(MAX_TO_WORKER_0, memory.limit() // 2)}
+    return {**limits, Kind.DONE: 0, Kind.DATA: memory.limit() // 2}
 
 
 def _malformed(worker: int, reason: object) -> Interrupted:

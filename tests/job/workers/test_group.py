@@ -1,7 +1,6 @@
 """A worker group whose peer is the test: what it sends is not trusted."""
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -11,16 +10,17 @@ from catsdogs.runtime.errors import Interrupted
 from catsdogs.runtime.signals import Interruption
 from catsdogs.workers.group import WorkerGroup
 from catsdogs.workers.transport import Connection, Kind, pack
+from tests.workers import connected
+
+ANY = dict.fromkeys(Kind, 1 << 20)
 
 
 class Pair:
     """A group of two, seen from `worker`, and the other worker's connection."""
 
     def __init__(self, worker: int):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            near = socket.create_connection(server.getsockname())
-            self.peer = Connection(server.accept()[0], 60.0)
-        self.group = WorkerGroup(worker, 2, {1 - worker: Connection(near, 60.0)}, 60.0, Interruption())
+        near, self.peer = connected(worker)
+        self.group = WorkerGroup(worker, 2, {1 - worker: near}, 60.0, Interruption())
 
     def close(self) -> None:
         self.group.detach()
@@ -82,7 +82,7 @@ def test_worker_0_is_done_before_the_others_close() -> None:
 
 def _closes_when_done(peer: Connection) -> threading.Thread:
     def close() -> None:
-        while peer.receive()[0] is not Kind.DONE:
+        while peer.receive(ANY)[0] is not Kind.DONE:
             pass
         peer.close()
 
@@ -97,7 +97,7 @@ def test_error_of_one_worker_is_the_others_reason() -> None:
         raise RuntimeError("a bug")
     received = [(Kind.BEAT, b"")]
     while received[-1][0] is Kind.BEAT:
-        received.append(pair.peer.receive())
+        received.append(pair.peer.receive(ANY))
     assert received[-1] == (Kind.ENDED, b"worker 1 ended with exit code 1: a bug")
     pair.close()
 

@@ -19,11 +19,11 @@ from catsdogs.runtime.errors import ConfigError, Interrupted, Unavailable
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.workers.group import WorkerGroup
-from catsdogs.workers.rendezvous import control_address, join
+from catsdogs.workers.rendezvous import join
 from tests.conftest import REPOSITORY, Catsdogs
 from tests.faults.running import Job, ended
 from tests.published import rows, weights
-from tests.workers import RUN_ID, addresses, arguments, rows_of, started, worker
+from tests.workers import KEY, RUN_ID, addresses, arguments, rows_of, started, worker
 
 STEPS = """
 import json, os, sys
@@ -159,8 +159,9 @@ def settings(index: int, listed: str, volume: Path, **other: object) -> Settings
         "precision": "float32", "xla": False, "export": (),
         "checkpoint_every": 60.0, "checkpoint_to": "volume", "addressing_style": "auto", "storage_timeout": 1.0,
         "workers": len(listed.split(",")), "worker_index": index, "worker_address": listed, "worker_timeout": 30.0,
-        "heartbeat_timeout": 5.0,
+        "heartbeat_timeout": 5.0, "worker_key_file": volume / "key",
     }  # fmt: skip
+    (volume / "key").write_bytes(KEY)
     return Settings.of(**{**options, **other})
 
 
@@ -237,6 +238,7 @@ def test_worker_that_is_told_to_stop_while_it_waits(tmp_path: Path) -> None:
         (["--workers=2"], 78, "--workers 2 needs --worker-address"),
         (["--workers=2", "--worker-address=a:1,b:1,c:1"], 78, "3 addresses for 2 workers"),
         (["--workers=2", "--worker-address=a-{index}"], 78, "--worker-address a-0: not host:port"),
+        (["--workers=2", "--worker-address=localhost:1,a:1"], 78, "on several machines needs --worker-key-file"),
         (["--workers=2", "--worker-address=a-{index}:1", "--worker-index=2"], 2, "must be below --workers, which is 2"),
         (["--worker-index=1"], 2, "must be below --workers, which is 1"),
     ],
@@ -269,7 +271,6 @@ def test_addresses_of_a_template(tmp_path: Path) -> None:
     made = settings(2, "t-{index}.t:2222", tmp_path, workers=3)
     assert made.addresses == ["t-0.t:2222", "t-1.t:2222", "t-2.t:2222"]
     assert made.volume == tmp_path / "worker-2"
-    assert control_address("[::1]:2222") == ("::1", 2223)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
