@@ -17,6 +17,7 @@ from catsdogs.data.assignment import Counts
 from catsdogs.data.labels import CLASSES
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
+from catsdogs.storage import volume
 from tests.servers import S3Server, seaweedfs
 
 BUCKET = "pets"
@@ -59,7 +60,7 @@ class Fixtures:
         """Return a split directory with images of the archive, built once."""
         directory = self.directory / name
         if not directory.exists():
-            split.build(open_archive(str(archive)), counts, directory, Log([]), Interruption())
+            split.build(open_archive(str(archive)), counts, volume.root(directory), Log([]), Interruption())
         return directory
 
 

@@ -15,6 +15,7 @@ from catsdogs.data.loader import DataLoader
 from catsdogs.runtime import cores, memory
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
+from catsdogs.storage import volume
 from catsdogs.storage.address import open_store
 from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
 
@@ -68,7 +69,7 @@ def costs(directory: Path, epochs: int, saves: int) -> Costs:
             )
             for split in ("train", "validation")
         )  # fmt: skip
-        checkpoints = Checkpoints(Path(scratch) / "checkpoint", log)
+        checkpoints = Checkpoints(volume.Ledger(volume.root(Path(scratch))), log)
         fit = Training(
             learner, recipe, training, validation, checkpoints, log, Interruption(), epochs=1000, checkpoint_every=60
         )

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,8 +13,10 @@ from typing import Any
 
 from catsdogs.config.settings import Settings
 from catsdogs.data import sample
+from catsdogs.pipeline import records
 from catsdogs.pipeline import workflow as job
-from catsdogs.results import manifest, names
+from catsdogs.results import completion, manifest, names
+from catsdogs.results.completion import complete_artifacts
 from catsdogs.runtime.errors import ConfigError, Unavailable
 from catsdogs.runtime.events import Demo
 from catsdogs.runtime.log import Log
@@ -62,8 +63,7 @@ def demo(
         job.run(settings, log, interruption)
         result = directory / "runs" / settings.run_id
         _copy_verified(open_store(settings.result), result)
-    # So that the next demo trains again, on the same split.
-    shutil.rmtree(settings.run_directory)
+    _forget(settings)
     test = json.loads((result / "metrics.json").read_bytes())["test"]
     for name in ("model.keras", "history.png", "metrics.json", "report.html"):
         log.emit(Demo(text=f"{name:<13}{result / name}"))
@@ -75,6 +75,15 @@ def demo(
                 " `catsdogs demo --archive dogs-vs-cats.zip` trains on Kaggle's photographs",
             )
         )
+
+
+def _forget(settings: Settings) -> None:
+    """Remove what the run recorded on the volume, so that the next demo trains again, on the same split."""
+    made = [settings.artifacts / name for name in (*(complete_artifacts(settings.artifacts) or ()), completion.RECORD)]
+    made += [settings.run_directory / name for name in (names.LOG, records.PREPARED, records.SETTINGS)]
+    with volume.lock(settings.run_directory), volume.failures(settings.run_directory):
+        for path in made:
+            volume.remove(path)
 
 
 def _drawn_sample(directory: Path, options: Mapping[str, Any], log: Log) -> Path:

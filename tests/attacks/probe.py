@@ -46,6 +46,6 @@ def main(volume: str, archive: str, output: str, paths: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(*sys.argv[1:4], sys.argv[4:])
+    code = main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])
     sys.stdout.flush()
     os._exit(code)

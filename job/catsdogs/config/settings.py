@@ -1,5 +1,6 @@
 """The settings of a run: the table of the job's options, and their values in one frozen object."""
 
+import functools
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ from catsdogs.config.option import Group, Option
 from catsdogs.config.recipes import RECIPES, Recipe
 from catsdogs.data.assignment import Counts
 from catsdogs.runtime.errors import ConfigError
+from catsdogs.storage.volume import VolumePath, root
 from catsdogs.workers.address import is_local
 
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -331,13 +333,18 @@ class Settings:
             return [given.replace("{index}", str(worker)) for worker in range(self.workers)]
         return given.split(",")
 
-    @property
-    def run_directory(self) -> Path:
-        """The run's folder on the volume. Not in `runs`, as users call the output, which may be next to it."""
-        return self.volume / "work" / self.run_id
+    @functools.cached_property
+    def on_volume(self) -> VolumePath:
+        """The volume, which is opened once."""
+        return root(self.volume)
 
     @property
-    def artifacts(self) -> Path:
+    def run_directory(self) -> VolumePath:
+        """The run's folder on the volume. Not in `runs`, as users call the output, which may be next to it."""
+        return self.on_volume / "work" / self.run_id
+
+    @property
+    def artifacts(self) -> VolumePath:
         """The folder of the artifacts on the volume."""
         return self.run_directory / "artifacts"
 

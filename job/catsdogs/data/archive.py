@@ -6,13 +6,13 @@ it only gives the image's class and number.
 
 import contextlib
 import hashlib
+import os
 import re
 import sys
 import time
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypedDict
 
 from catsdogs.data.zip_reader import (
@@ -31,9 +31,10 @@ from catsdogs.runtime.events import Unpacked, UnpackedDamaged, Unpacking, Unpack
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
-from catsdogs.storage.address import open_store
+from catsdogs.storage.address import open_object
 from catsdogs.storage.folder import Folder
 from catsdogs.storage.store import DEFAULTS, StorageOptions
+from catsdogs.storage.volume import AnyPath
 
 _KAGGLE = re.compile(r"(?:^|/)(cat|dog)\.(\d{1,9})\.jpe?g$", re.IGNORECASE)
 _PETIMAGES = re.compile(r"(?:^|/)(cat|dog)s?/(\d{1,9})\.jpe?g$", re.IGNORECASE)
@@ -73,8 +74,7 @@ def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archiv
     Accepts Kaggle's dogs-vs-cats.zip, its train.zip, the same images in any folder, and Microsoft's PetImages. Raises
     NotFound, BadData if it is none of them, and what the store raises.
     """
-    folder, _, name = uri.rpartition("/")
-    store = open_store(folder or ("/" if uri.startswith("/") else "."), storage_options)
+    store, name = open_object(uri, storage_options)
     stat = store.stat(name)
     outer = Zip(store, name, stat.etag, 0, stat.size)
     entries = read_directory(outer, uri)
@@ -96,7 +96,7 @@ def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archiv
     return _with_images_of(archive, inner, packed.name)
 
 
-def unpack(archive: Archive, directory: Path, log: Log, interruption: Interruption) -> Archive:
+def unpack(archive: Archive, directory: AnyPath, log: Log, interruption: Interruption) -> Archive:
     """Stream a compressed inner zip to `directory`, unless it is there already; return the archive with its images.
 
     Raises BadData if the CRC-32 is wrong, Interrupted (also while another process unpacks there), VolumeError, and what
@@ -107,7 +107,9 @@ def unpack(archive: Archive, directory: Path, log: Log, interruption: Interrupti
         return archive
     path = directory / f"{archive.identity['directory_sha256'][:16]}.zip"
     if not _is_intact(path, packed):
-        if path.exists():
+        with volume.failures(path):
+            exists = volume.exists(path)
+        if exists:
             log.emit(UnpackedDamaged(path=str(path)))
         began = time.monotonic()
         with volume.lock(directory):
@@ -118,16 +120,18 @@ def unpack(archive: Archive, directory: Path, log: Log, interruption: Interrupti
     return _with_images_of(archive, Zip(store, path.name, stat.etag, 0, stat.size), packed.name)
 
 
-def _is_intact(path: Path, packed: Member) -> bool:
+def _is_intact(path: AnyPath, packed: Member) -> bool:
     """Whether the unpacked zip is there, with the size and CRC-32 that the archive claims."""
     crc = size = 0
-    with volume.failures(path), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+    with volume.failures(path), contextlib.suppress(FileNotFoundError), volume.open_file(path) as file:
+        if os.fstat(file.fileno()).st_size != packed.size:
+            return False
         while block := file.read(MAX_AT_ONCE):
             crc, size = zlib.crc32(block, crc), size + len(block)
     return (size, crc) == (packed.size, packed.crc)
 
 
-def _unpack(archive: Archive, packed: Member, path: Path, log: Log, interruption: Interruption) -> None:
+def _unpack(archive: Archive, packed: Member, path: AnyPath, log: Log, interruption: Interruption) -> None:
     """Write the inner zip to `path`. Raises BadData if it is broken twice: the first damage may be the network's."""
     where = f"{archive.uri}: {packed.name}"
     for last in (False, True):

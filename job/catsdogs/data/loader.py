@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from catsdogs.data.images import NotAnImage, decode
 from catsdogs.runtime import cores
 from catsdogs.runtime.errors import VolumeError
 from catsdogs.storage import volume
+from catsdogs.storage.volume import AnyPath
 
 MAX_AHEAD = 1 << 30
 """Bytes of batches made at once, unless one batch is larger: with large batches, many cores would fill the memory."""
@@ -88,7 +88,7 @@ class Pixels:
     kernel caches as much as fits in free memory.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: int, scratch: Path, max_bytes: int):
+    def __init__(self, paths: Sequence[AnyPath], image_size: int, scratch: AnyPath, max_bytes: int):
         self.paths = paths
         self.size = (image_size, image_size)
         shape = (len(paths), *self.size, 3)
@@ -148,8 +148,8 @@ class DataLoader:
 
     @classmethod
     def of(
-        cls, paths: Sequence[Path], *, batch_size: int, image_size: int, seed: int, shuffled: bool,
-        scratch: Path, max_bytes: int, augmentation: Augmentation | None = None, mixup: float = 0.0,
+        cls, paths: Sequence[AnyPath], *, batch_size: int, image_size: int, seed: int, shuffled: bool,
+        scratch: AnyPath, max_bytes: int, augmentation: Augmentation | None = None, mixup: float = 0.0,
         own: Sequence[bool] | None = None,
     ) -> "DataLoader":  # fmt: skip
         """Return a loader of image files whose parent directories are their classes, as in SPLIT/train/cats/cat.0.jpg.

@@ -8,17 +8,15 @@ A split directory without split.json is incomplete: its files are checked, and o
 
 import hashlib
 import json
-import os
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from catsdogs.data.archive import Archive, Identity
-from catsdogs.data.assignment import RULE, Assignment, Counts, Image, shards
+from catsdogs.data.assignment import RULE, Assignment, Counts, Image, path_of, shards
 from catsdogs.data.images import NotAnImage, decode
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.zip_reader import Member, fetch
@@ -27,6 +25,7 @@ from catsdogs.runtime.events import Fetching, ImageExcluded, SplitBuilt, SplitDa
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import document, volume
+from catsdogs.storage.volume import AnyPath, VolumePath
 from catsdogs.workers.group import SINGLE, WorkerGroup
 
 MARKER = "split.json"
@@ -49,7 +48,7 @@ class Record(NamedTuple):
 class Split:
     """A complete split on the volume; this process has verified each of its own files."""
 
-    directory: Path
+    directory: AnyPath
     counts: Counts
     archive: Identity
     """The archive that the split was made from."""
@@ -59,13 +58,14 @@ class Split:
     owners: dict[str, int]
     """Path → the worker that has the file; every worker knows all images."""
 
-    def paths(self, split: str) -> list[Path]:
+    def paths(self, split: str) -> list[AnyPath]:
         """Return the files of one split, sorted: cats first."""
-        return sorted(self.directory / record.path for record in self.images if record.path.startswith(f"{split}/"))
+        names = sorted(record.path for record in self.images if record.path.startswith(f"{split}/"))
+        return [self.directory / name for name in names]
 
-    def owner(self, path: Path) -> int:
+    def owner(self, path: AnyPath) -> int:
         """Return the worker that has the file."""
-        return self.owners[path.relative_to(self.directory).as_posix()]
+        return self.owners[volume.relative(path, self.directory)]
 
 
 def split_id(archive: Archive, counts: Counts) -> str:
@@ -79,12 +79,18 @@ def split_id(archive: Archive, counts: Counts) -> str:
 
 
 def build(
-    archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption, group: WorkerGroup = SINGLE
+    archive: Archive,
+    counts: Counts,
+    directory: VolumePath,
+    log: Log,
+    interruption: Interruption,
+    group: WorkerGroup = SINGLE,
 ) -> Split:
     """Return the split in `directory`: reused if complete and intact, else built from its sound files and the archive.
 
-    Each worker of a group has the files of its shard only. Raises BadData if too few images are usable, ConfigError
-    if a newer version wrote split.json, VolumeError, Interrupted, and what the store raises.
+    Files there that are not the split's are left alone. Each worker of a group has the files of its shard only. Raises
+    BadData if too few images are usable, ConfigError if a newer version wrote split.json, VolumeError, Interrupted, and
+    what the store raises.
     """
     with volume.lock(directory):
         return (
@@ -93,7 +99,7 @@ def build(
         )
 
 
-def load(directory: Path, counts: Counts, log: Log, group: WorkerGroup = SINGLE) -> Split | None:
+def load(directory: VolumePath, counts: Counts, log: Log, group: WorkerGroup = SINGLE) -> Split | None:
     """Return the split in `directory` if every worker finds it complete and each SHA-256 right, else None.
 
     Raises ConfigError if a newer version wrote split.json, and VolumeError.
@@ -102,16 +108,15 @@ def load(directory: Path, counts: Counts, log: Log, group: WorkerGroup = SINGLE)
     return split if all(group.gather_json(split is not None, bool)) else None
 
 
-def _load(directory: Path, counts: Counts, log: Log, group: WorkerGroup) -> Split | None:
+def _load(directory: VolumePath, counts: Counts, log: Log, group: WorkerGroup) -> Split | None:
     began = time.monotonic()
     split = _recorded(directory, counts, group.size)
     if split is None:
         return None
     own = [record for record in split.images if split.owners[record.path] == group.worker]
-    damaged = sorted(set(_files(directory)) - split.owners.keys())
     with ThreadPoolExecutor(cores.usable()) as pool:
         intact = pool.map(lambda record: _is_intact(directory / record.path, record), own)
-        damaged += [record.path for record, is_intact in zip(own, intact, strict=True) if not is_intact]
+        damaged = [record.path for record, is_intact in zip(own, intact, strict=True) if not is_intact]
     if damaged:
         log.emit(SplitDamaged(directory=str(directory), count=len(damaged), first=damaged[0]))
         return None
@@ -119,7 +124,7 @@ def _load(directory: Path, counts: Counts, log: Log, group: WorkerGroup) -> Spli
     return split
 
 
-def _recorded(directory: Path, counts: Counts, workers: int) -> Split | None:
+def _recorded(directory: VolumePath, counts: Counts, workers: int) -> Split | None:
     """Return the split that split.json records, or None unless it is there, readable, and of these counts and RULE."""
     path = directory / MARKER
     try:
@@ -141,27 +146,32 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     return document.load(data, FORMAT, where)
 
 
-def _is_intact(path: Path, record: Record) -> bool:
+def _is_intact(path: AnyPath, record: Record) -> bool:
     try:
-        return path.stat().st_size == record.size and volume.sha256(path) == record.sha256
+        return (
+            volume.status(path).st_size == record.size
+            and hashlib.sha256(volume.contents(path)).hexdigest() == record.sha256
+        )
     except OSError:
         return False
 
 
-def _files(directory: Path) -> Iterator[str]:
-    """Yield every file in the three splits' directories, images and others, as a path relative to `directory`."""
-    for split in SPLITS:
-        for folder, _, names in os.walk(directory / split):
-            within = Path(folder).relative_to(directory).as_posix()
-            for name in names:
-                yield f"{within}/{name}"
+def _files(directory: VolumePath) -> Iterator[str]:
+    """Yield every file in the three splits' directories, images and others, as a path relative to `directory`.
+
+    Raises VolumeError.
+    """
+    with volume.failures(directory):
+        for split in SPLITS:
+            for name in volume.walk(directory / split):
+                yield f"{split}/{name}"
 
 
 class _Builder:
     """One build of a split, and what this worker knows so far: its files, and the broken images."""
 
     def __init__(
-        self, archive: Archive, counts: Counts, directory: Path, log: Log, interruption: Interruption,
+        self, archive: Archive, counts: Counts, directory: VolumePath, log: Log, interruption: Interruption,
         group: WorkerGroup,
     ):  # fmt: skip
         self._archive, self._counts, self._directory = archive, counts, directory
@@ -177,7 +187,7 @@ class _Builder:
     def build(self) -> Split:
         assignment = self._complete()
         records = self._all_records()
-        self._remove_others(assignment)
+        self._remove_misplaced(assignment)
         split = Split(
             self._directory,
             self._counts,
@@ -244,12 +254,19 @@ class _Builder:
         shares = self._group.gather_json(self._records, dict[str, Record])
         return {path: record for records in shares for path, record in records.items()}
 
-    def _remove_others(self, assignment: Assignment) -> None:
-        """Remove the files that belong to no place."""
-        for path in _files(self._directory):
-            if path not in assignment.owners:
+    def _remove_misplaced(self, assignment: Assignment) -> None:
+        """Remove images that this build, or an earlier one, wrote to a place that is no longer theirs.
+
+        That the job wrote them, their bytes tell: they are those of the archive's member. Other files stay.
+        """
+        others = [path for path in _files(self._directory) if path not in assignment.owners]
+        if not others:
+            return
+        ours = {path_of(image, split): member for image, member in self._archive.images.items() for split in SPLITS}
+        for path in others:
+            if path in ours and _holds(self._directory / path, ours[path]) is not None:
                 with volume.failures(self._directory / path):
-                    (self._directory / path).unlink()
+                    volume.remove(self._directory / path)
 
     def _report(self) -> None:
         self._log.emit(
@@ -264,7 +281,7 @@ class _Builder:
         )
 
 
-def _check_and_write(data: bytes, path: Path) -> str | NotAnImage:
+def _check_and_write(data: bytes, path: VolumePath) -> str | NotAnImage:
     """Write the file if it decodes, and return its SHA-256; else return why it does not."""
     try:
         decode(data)
@@ -277,19 +294,25 @@ def _check_and_write(data: bytes, path: Path) -> str | NotAnImage:
 
 
 def _kept(
-    members: Mapping[Image, Member], paths: Mapping[Image, str], directory: Path, interruption: Interruption
+    members: Mapping[Image, Member], paths: Mapping[Image, str], directory: VolumePath, interruption: Interruption
 ) -> Iterator[tuple[Image, str]]:
     """Yield the images that an earlier, incomplete build left intact, each with its SHA-256."""
     present = set(_files(directory))
     for image, member in [(image, member) for image, member in members.items() if paths[image] in present]:
-        try:
-            data = volume.contents(directory / paths[image])
-        except OSError:
-            continue
+        data = _holds(directory / paths[image], member)
         interruption.check()
-        if len(data) == member.size and zlib.crc32(data) == member.crc:
+        if data is not None:
             # It was decoded before it was written.
             yield image, hashlib.sha256(data).hexdigest()
+
+
+def _holds(path: VolumePath, member: Member) -> bytes | None:
+    """Return the file's bytes if they are the member's, as far as size and CRC-32 tell, else None."""
+    try:
+        data = volume.contents(path, member.size)
+    except OSError:
+        return None
+    return data if len(data) == member.size and zlib.crc32(data) == member.crc else None
 
 
 def _excluded(archive: Archive, assignment: Assignment, broken: Mapping[Image, str]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ def of_all(predictions: list[Prediction], prepared: Split, group: WorkerGroup) -
         return predictions
     gathered = group.gather_json(predictions, list[Prediction])
     by_image = {prediction.image: prediction for part in gathered for prediction in part}
-    images = [path.relative_to(prepared.directory).as_posix() for path in prepared.paths("test")]
+    images = [volume.relative(path, prepared.directory) for path in prepared.paths("test")]
     everything = [by_image[image] for image in images if image in by_image]
     classes = {label for prediction in everything for label in (prediction.label, prediction.predicted)}
     if len(everything) < len(images) or not classes <= set(CLASSES):
@@ -35,7 +35,7 @@ def _fetch(image: str, digest: str, prepared: Split, group: WorkerGroup) -> None
     """Write an image of another worker's shard to worker 0's volume. Raises Interrupted, VolumeError."""
     path, owner = prepared.directory / image, prepared.owners[image]
     with volume.failures(path):
-        data = group.gather(path.read_bytes() if group.worker == owner else b"")[owner]
+        data = group.gather(volume.contents(path) if group.worker == owner else b"")[owner]
     if group.worker == 0 != owner:
         if hashlib.sha256(data).hexdigest() != digest:
             raise Interrupted(f"worker {owner} sent {image}, but not as split.json has it; run the same command again")

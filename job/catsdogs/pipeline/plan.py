@@ -11,6 +11,7 @@ from catsdogs.data.split import MARKER, split_id
 from catsdogs.data.zip_reader import ranges
 from catsdogs.results import names, publish
 from catsdogs.runtime.formatting import count_text, size_text
+from catsdogs.storage import volume
 from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions
 
@@ -58,7 +59,9 @@ def plan(settings: Settings) -> Plan:
     output = open_store(settings.result, storage_options)
     published = publish.is_published(output, settings.model_settings(), settings.export)
     archive = open_archive(settings.archive, storage_options)
-    directory = settings.volume / "splits" / split_id(archive, settings.counts)
+    directory = settings.on_volume / "splits" / split_id(archive, settings.counts)
+    with volume.failures(directory):
+        on_volume = volume.exists(directory / MARKER)
     sizes = {name: len(CLASSES) * count for name, count in settings.counts._asdict().items()}
     exported = [FORMATS[name] for name in settings.export]
     return {
@@ -66,7 +69,7 @@ def plan(settings: Settings) -> Plan:
         "published": published,
         "archive": {**archive.identity, **{f"{label}s": len(archive.numbers(label)) for label in CLASSES}},
         "fetch": _fetch(archive, settings),
-        "split": {"directory": str(directory), "on_volume": (directory / MARKER).exists(), **sizes},
+        "split": {"directory": str(directory), "on_volume": on_volume, **sizes},
         "train": {
             **settings.model_settings(),
             "steps_per_epoch": -(-sizes["train"] // settings.batch_size),

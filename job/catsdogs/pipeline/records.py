@@ -10,10 +10,10 @@ archive, binds nothing.
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from catsdogs.runtime.errors import ConfigError, VolumeError
 from catsdogs.storage import document, volume
+from catsdogs.storage.volume import AnyPath
 
 SETTINGS = "settings.json"
 PREPARED = "prepared.json"
@@ -24,23 +24,23 @@ _MADE = (PREPARED, "checkpoint", "artifacts")
 """Of these, each is made under the settings, and binds the run to them."""
 
 
-def check_settings(directory: Path, settings: Mapping[str, object]) -> None:
+def check_settings(directory: AnyPath, settings: Mapping[str, object]) -> None:
     """Check that what exists of the run in `directory` was made with these settings.
 
     Raises ConfigError if it was made with others, or by a newer version, VolumeError if its record is damaged.
     """
     with volume.failures(directory):
-        exists = any((directory / name).exists() for name in _MADE)
+        exists = any(volume.exists(directory / name) for name in _MADE)
     if exists:
         _compare(directory / SETTINGS, settings)
 
 
-def check_split(directory: Path, split_id: str) -> None:
+def check_split(directory: AnyPath, split_id: str) -> None:
     """Check that no other split was prepared for the run in `directory`. Raises what `check_settings` raises."""
     _compare(directory / PREPARED, {_SPLIT: split_id})
 
 
-def record(directory: Path, settings: Mapping[str, object], split_id: str) -> None:
+def record(directory: AnyPath, settings: Mapping[str, object], split_id: str) -> None:
     """Record a complete split, which binds the run to these settings. Both must have been checked. Raises VolumeError.
 
     Existing records stay as they are.
@@ -50,7 +50,7 @@ def record(directory: Path, settings: Mapping[str, object], split_id: str) -> No
         volume.write(directory / PREPARED, document.dump({_SPLIT: split_id}, FORMAT))
 
 
-def prepared_split(directory: Path) -> str | None:
+def prepared_split(directory: AnyPath) -> str | None:
     """Return the id of the split that was prepared for the run in `directory`; None if there is none.
 
     Raises what `check_settings` raises.
@@ -66,7 +66,7 @@ def prepared_split(directory: Path) -> str | None:
     return split_id
 
 
-def _compare(path: Path, expected: Mapping[str, object]) -> None:
+def _compare(path: AnyPath, expected: Mapping[str, object]) -> None:
     recorded = _read(path)
     if recorded is None:
         return
@@ -78,7 +78,7 @@ def _compare(path: Path, expected: Mapping[str, object]) -> None:
             )
 
 
-def _read(path: Path) -> Mapping[str, object] | None:
+def _read(path: AnyPath) -> Mapping[str, object] | None:
     data = volume.read(path)
     if data is None:
         return None
@@ -88,5 +88,5 @@ def _read(path: Path) -> Mapping[str, object] | None:
         raise _damaged(path) from None
 
 
-def _damaged(path: Path) -> VolumeError:
+def _damaged(path: AnyPath) -> VolumeError:
     return VolumeError(f"{path}: damaged; remove {path.parent} to start the run again")

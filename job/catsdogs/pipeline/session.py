@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import broker, volume
 from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions, Store
+from catsdogs.storage.volume import Ledger
 from catsdogs.workers import key
 from catsdogs.workers.group import SINGLE, WorkerGroup
 from catsdogs.workers.rendezvous import Peers, join
@@ -37,6 +39,8 @@ class Session:
     output: Store
     log_upload: LogUpload | None
     """The upload of worker 0's log; None in other workers."""
+    ledger: Ledger
+    """What the run has made in its folder on the volume."""
     log: Log
     interruption: Interruption
     group: WorkerGroup
@@ -64,26 +68,26 @@ def open_session(
         yield Skipped.NOT_NEEDED
     else:
         with (
-            _held_folder(settings, output, log) as log_upload,
+            _held_folder(settings, output, log) as (ledger, log_upload),
             _joined(settings, log, interruption, published, alone) as group,
         ):
             if group is None:
                 yield Skipped.PUBLISHED
             else:
-                yield Session(settings, storage_options, output, log_upload, log, interruption, group)
+                yield Session(settings, storage_options, output, log_upload, ledger, log, interruption, group)
 
 
 @contextlib.contextmanager
-def _held_folder(settings: Settings, output: Store, log: Log) -> Iterator[LogUpload | None]:
-    """Hold the run's folder, and record the log there. Yield worker 0's upload of it."""
+def _held_folder(settings: Settings, output: Store, log: Log) -> Iterator[tuple[Ledger, LogUpload | None]]:
+    """Hold the run's folder, and record the log there. Yield the folder's ledger, and worker 0's upload of the log."""
     path = settings.run_directory / names.LOG
     with contextlib.ExitStack() as stack:
-        stack.enter_context(volume.lock(settings.run_directory))
+        ledger = stack.enter_context(volume.lock(settings.run_directory))
         records.check_settings(settings.run_directory, settings.model_settings())
         # The log needs room too: any line may be the one that finds the volume full.
         stack.enter_context(volume.failures(path, only_known=True))
         with volume.failures(path):
-            file = stack.enter_context(path.open("a"))
+            file = stack.enter_context(io.TextIOWrapper(volume.append(path), encoding="utf-8"))
         upload = None
         if settings.worker_index == 0:
             upload = stack.enter_context(contextlib.closing(LogUpload(output, path)))
@@ -97,7 +101,7 @@ def _held_folder(settings: Settings, output: Store, log: Log) -> Iterator[LogUpl
                 seed=settings.seed,
             )
         )
-        yield upload
+        yield ledger, upload
 
 
 @contextlib.contextmanager

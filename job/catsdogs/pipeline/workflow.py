@@ -5,7 +5,7 @@ import importlib
 import json
 import platform
 import secrets
-import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,7 +24,7 @@ from catsdogs.pipeline import records
 from catsdogs.pipeline.session import Session, Skipped, open_session
 from catsdogs.results import names, publish
 from catsdogs.results.artifacts import Finished, metrics_of, write_artifacts
-from catsdogs.results.completion import complete_artifacts, mark_complete
+from catsdogs.results.completion import Artifact, complete, complete_artifacts
 from catsdogs.results.documents import RunDocument, SplitMetrics
 from catsdogs.results.job_log import before_training
 from catsdogs.results.log_upload import snapshot
@@ -32,7 +32,7 @@ from catsdogs.results.metrics import Shard, combined
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import tracker_of
 from catsdogs.runtime import gpu, memory
-from catsdogs.runtime.errors import ConfigError
+from catsdogs.runtime.errors import ConfigError, VolumeError
 from catsdogs.runtime.events import (
     AlreadyPublished,
     AlreadyTrained,
@@ -46,6 +46,8 @@ from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from catsdogs.storage.address import open_store
+from catsdogs.storage.volume import VolumePath
+from catsdogs.training import checkpoints
 from catsdogs.training.checkpoints import Checkpoints, Mirror, Progress
 from catsdogs.training.predictions import prediction_metrics
 
@@ -109,7 +111,7 @@ def _do(
                 assert_never(session)
 
 
-def _complete(settings: Settings) -> dict[str, Path] | None:
+def _complete(settings: Settings) -> dict[str, Artifact] | None:
     """Return the trained run's artifacts on the volume; None if they are not complete.
 
     Without a format of --export they are not: the run resumes from its last checkpoint, and trains no further.
@@ -124,7 +126,7 @@ class Run:
     def __init__(self, session: Session):
         self.settings, self.log, self.interruption = session.settings, session.log, session.interruption
         self.storage_options, self.output, self.log_upload = session.storage_options, session.output, session.log_upload
-        self.group = session.group
+        self.ledger, self.group = session.ledger, session.group
         self.tracker = tracker_of(session.settings, session.log)
 
     def prepare(self) -> Split:
@@ -135,7 +137,7 @@ class Run:
         """
         settings, log = self.settings, self.log
         archive = open_archive(settings.archive, self.storage_options)
-        archive = unpack(archive, settings.volume / "archive", log, self.interruption)
+        archive = unpack(archive, settings.on_volume / "archive", log, self.interruption)
         cats, dogs = (len(archive.numbers(label)) for label in CLASSES)
         log.emit(ArchiveOpened(uri=archive.uri, size=archive.identity["size"], cats=cats, dogs=dogs))
         if archive.passed_over:
@@ -160,11 +162,11 @@ class Run:
             raise ConfigError(f"{directory}: no complete split; run `catsdogs prepare` first, with the same options")
         return prepared
 
-    def _split_directory(self, split_id: str) -> Path:
-        return self.settings.volume / "splits" / split_id
+    def _split_directory(self, split_id: str) -> VolumePath:
+        return self.settings.on_volume / "splits" / split_id
 
-    def train(self, prepared: Split) -> dict[str, Path]:
-        """Return the artifacts, name → file on the volume; none in workers other than 0.
+    def train(self, prepared: Split) -> dict[str, Artifact]:
+        """Return the artifacts, by name; none in workers other than 0.
 
         Raises ConfigError if the run id belongs to another run in the store or if memory does not suffice, VolumeError,
         Unavailable, Interrupted, and what the store raises.
@@ -185,7 +187,7 @@ class Run:
             progress = self._fit(learner, prepared, training)
         return self._write_artifacts(learner, prepared, training, progress, about)
 
-    def trained(self) -> dict[str, Path]:
+    def trained(self) -> dict[str, Artifact]:
         """Return the artifacts that `train` left on the volume. Raises ConfigError if they are not complete."""
         artifacts = _complete(self.settings)
         if artifacts is None:
@@ -194,10 +196,10 @@ class Run:
             raise ConfigError(
                 f"{self.settings.run_directory}: {what}; run `catsdogs train` first, with the same options"
             )
-        publish.claim(self.output, json.loads(artifacts[names.RUN].read_bytes()))
+        publish.claim(self.output, json.loads(artifacts[names.RUN].contents()))
         return artifacts
 
-    def publish(self, artifacts: Mapping[str, Path]) -> None:
+    def publish(self, artifacts: Mapping[str, Artifact]) -> None:
         """Publish the artifacts and the log, in worker 0. Raises what `publish.publish` raises, VolumeError."""
         if self.log_upload is None:
             return
@@ -206,22 +208,19 @@ class Run:
         # The log so far becomes an artifact, so nothing may write it there any more.
         self.log_upload.close()
         log = snapshot(self.settings.run_directory / names.LOG)
-        files = {**artifacts, names.LOG: log}
-        owner = self._owner()
-        publish.publish(self.output, files, self.settings.run_id, owner, self.log, self.interruption)
+        # Drawn at each start: a name that was kept on the volume would be that of its copies, too. A process that is
+        # started again waits for its own lease, half a minute at most.
+        owner = secrets.token_hex(16)
+        publish.publish(
+            self.output, {**artifacts, names.LOG: log}, self.settings.run_id, owner, self.log, self.interruption
+        )
         for key, _ in list(self.output.list(names.CHECKPOINTS)):
-            self.output.delete(key)
+            if checkpoints.NAME.fullmatch(key.removeprefix(names.CHECKPOINTS)):
+                self.output.delete(key)
         # The artifacts stay on the volume; the checkpoints, three times their size, are of no more use.
-        shutil.rmtree(self.settings.run_directory / "checkpoint", ignore_errors=True)
-
-    def _owner(self) -> str:
-        """Return a name that is the same for every process that works on this volume's copy of the run, and for no
-        other."""
-        path = self.settings.run_directory / "owner"
-        with volume.failures(path):
-            if not path.exists():
-                volume.write(path, secrets.token_hex(16).encode())
-            return path.read_text("ascii", "replace")
+        with contextlib.suppress(VolumeError):
+            self.ledger.remove(*(f"{checkpoints.FOLDER}/{name}" for name in self.ledger.names(checkpoints.FOLDER)))
+        volume.remove_if_empty(self.settings.run_directory / checkpoints.FOLDER)
 
     def _start_devices(self) -> "Devices":
         # Imported only now: no command waits for TensorFlow that does not train.
@@ -291,7 +290,7 @@ class Run:
                 settings.recipe,
                 training,
                 validation,
-                Checkpoints(settings.run_directory / "checkpoint", self.log, mirror, self.group),
+                Checkpoints(self.ledger, self.log, mirror, self.group),
                 self.log,
                 self.interruption,
                 settings.epochs,
@@ -326,7 +325,7 @@ class Run:
 
     def _write_artifacts(
         self, learner: "Learner", prepared: Split, training: DataLoader, progress: Progress, about: RunDocument
-    ) -> dict[str, Path]:
+    ) -> dict[str, Artifact]:
         from catsdogs.pipeline import gather
         from catsdogs.training import evaluation
 
@@ -346,15 +345,16 @@ class Run:
                 loss=test_metrics["loss"],
             )
         )
-        with volume.failures(self.settings.run_directory), (self.settings.run_directory / names.LOG).open() as log:
-            before = before_training(log)
+        before = before_training(
+            snapshot(self.settings.run_directory / names.LOG).decode(errors="replace").splitlines()
+        )
         assert progress.best is not None
         metrics = metrics_of(
             progress.history, progress.best, train_metrics, test_metrics, before, time.monotonic() - began
         )
-        directory = self.settings.artifacts
-        with volume.failures(directory):
-            directory.mkdir(parents=True, exist_ok=True)
+        # Made where no other process of the volume can change them before their digests are known.
+        with volume.failures(self.settings.artifacts), tempfile.TemporaryDirectory(prefix="catsdogs-") as private:
+            directory = Path(private)
             learner.save(directory / names.MODEL)
             if self.settings.export:
                 # Imported only if it is needed: it sets TensorFlow to other rounding.
@@ -364,8 +364,8 @@ class Run:
                     directory / names.MODEL, self.settings.export, test, self.log, self.interruption
                 )
             write_artifacts(directory, Finished(self.settings, about, metrics, progress.history, prepared, predictions))
-        exported = [extras.FORMATS[name] for name in self.settings.export]
-        return mark_complete(directory, [*names.TRAINED, *exported])
+            exported = [extras.FORMATS[name] for name in self.settings.export]
+            return complete(directory, self.settings.artifacts, [*names.TRAINED, *exported])
 
     def _evaluate_train(self, learner: "Learner", prepared: Split, training: DataLoader) -> SplitMetrics:
         """Return the model's metrics on all workers' training images, undistorted. They are decoded already.

@@ -22,7 +22,7 @@ from catsdogs.runtime.errors import BadData, NotFound, printable
 from catsdogs.runtime.formatting import percent
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
-from catsdogs.storage.address import open_store
+from catsdogs.storage.address import open_object, open_store
 from catsdogs.storage.store import StorageOptions, read
 from catsdogs.training.predictions import predicted_label
 
@@ -115,8 +115,10 @@ def _model(address: str, storage_options: StorageOptions) -> tuple[str, bytes]:
     """Return the model's address and its bytes, compared with its run's manifest. A single file needs none."""
     address = address.rstrip("/") or "/"
     is_run = not address.endswith(".keras")
-    folder, _, name = (address, "", names.MODEL) if is_run else address.rpartition("/")
-    store = open_store(folder or ("/" if address.startswith("/") else "."), storage_options)
+    if is_run:
+        store, name = open_store(address, storage_options), names.MODEL
+    else:
+        store, name = open_object(address, storage_options)
     try:
         entries = manifest.load(store).entries
     except NotFound:

@@ -1,11 +1,10 @@
 """Checks a published run: its files against its manifest, its metrics against the archive."""
 
-import contextlib
 import csv
 import hashlib
 import math
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +32,7 @@ from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import document, volume
 from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions, Store
+from catsdogs.storage.volume import AnyPath, VolumePath
 from catsdogs.training.predictions import Prediction, prediction_metrics
 
 Count = Literal["images", "correct", "accuracy", "confusion"]
@@ -43,7 +43,7 @@ LOSS_TOLERANCE = 1e-3
 """Relative and absolute, of the loss on the training images: it differs with the processor, as probabilities do."""
 HELD_OUT = "held-out"
 """The folder of held-out images in the workspace, beside those of the splits."""
-Evaluate = Callable[[Sequence[Path]], list[Prediction]]
+Evaluate = Callable[[Sequence[AnyPath]], list[Prediction]]
 
 
 def verify(address: str, storage_options: StorageOptions, log: Log, interruption: Interruption) -> None:
@@ -87,17 +87,18 @@ def verify_accuracy(
     Then evaluate the model on `held_out` images per class, if any: those with the lowest numbers that the run has not
     used.
 
-    Works in `directory`/verify, and leaves nothing there; an inner zip that has to be unpacked stays in
+    Works in a new folder of `directory`, and leaves nothing there; an inner zip that has to be unpacked stays in
     `directory`/archive. Raises BadData if the archive is another one, if the result differs, or if there are not as
     many held-out images; and what reading and writing raise.
     """
     run = open_store(address, storage_options)
     claim = _claim_of(run)
-    found = unpack(open_archive(archive, storage_options), directory / "archive", log, interruption)
+    scratch = volume.root(directory)
+    found = unpack(open_archive(archive, storage_options), scratch / "archive", log, interruption)
     if found.identity["directory_sha256"] != claim.archive:
         raise BadData(f"{archive}: not the archive that {run.uri('')} was made from; name that one")
     unused = _unused(found, claim, held_out)
-    with _workspace(directory / "verify") as workspace:
+    with volume.new_directory(scratch, "verify") as workspace:
         test = _fetch(found, claim.images["test"], "test", workspace, interruption)
         evaluate, device = _load_model(claim, run.uri(names.MODEL), workspace, log, interruption)
         _compare_test(run.uri(""), claim, evaluate(test), device, log)
@@ -177,22 +178,10 @@ def _digests(images: Iterable[Mapping[str, str]], name: str) -> dict[str, str]:
     return {image["member"]: image["sha256"] for image in images if image["path"].startswith(f"{name}/")}
 
 
-@contextlib.contextmanager
-def _workspace(directory: Path) -> Iterator[Path]:
-    """Yield an empty folder for this process alone. Removes what a killed process left there. Raises VolumeError."""
-    with volume.lock(directory):
-        workspace = directory / "images"
-        shutil.rmtree(workspace, ignore_errors=True)
-        try:
-            yield workspace
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-def _load_model(claim: _Claim, uri: str, workspace: Path, log: Log, interruption: Interruption) -> tuple[Evaluate, str]:
+def _load_model(
+    claim: _Claim, uri: str, workspace: VolumePath, log: Log, interruption: Interruption
+) -> tuple[Evaluate, str]:
     """Return a function that evaluates the run's model on image files, and the device that does it."""
-    path = workspace / names.MODEL
-    volume.write(path, claim.model, durable=False)
     interruption.check()
     # Imported only now: verifying files does not need TensorFlow.
     from catsdogs.training import devices
@@ -200,11 +189,15 @@ def _load_model(claim: _Claim, uri: str, workspace: Path, log: Log, interruption
     device = devices.start(require_gpu=False).name
     from catsdogs.training import evaluation
 
-    model = evaluation.load(path, uri)
+    with tempfile.TemporaryDirectory(prefix="catsdogs-") as private:
+        # Keras takes a path alone.
+        path = Path(private, names.MODEL)
+        volume.write(path, claim.model, durable=False)
+        model = evaluation.load(path, uri)
     if model.input_shape[1] != claim.image_size:
         raise BadData(f"{uri}: takes images of {model.input_shape[1]} pixels, its run had {claim.image_size}")
 
-    def evaluate(paths: Sequence[Path]) -> list[Prediction]:
+    def evaluate(paths: Sequence[AnyPath]) -> list[Prediction]:
         # In the run's batches: another number of images at once may round otherwise.
         images = DataLoader.of(
             paths, batch_size=claim.batch_size, image_size=claim.image_size, seed=0, shuffled=False,
@@ -216,8 +209,8 @@ def _load_model(claim: _Claim, uri: str, workspace: Path, log: Log, interruption
 
 
 def _fetch(
-    archive: Archive, digests: Mapping[str, str], name: str, workspace: Path, interruption: Interruption
-) -> list[Path]:
+    archive: Archive, digests: Mapping[str, str], name: str, workspace: VolumePath, interruption: Interruption
+) -> list[VolumePath]:
     """Return a split's images from the archive (member → SHA-256), as files in the order in which the run had them.
 
     Raises BadData if one of them is not the archive's.
@@ -227,7 +220,7 @@ def _fetch(
         if member_name not in members:
             raise BadData(f"{archive.uri}: has no {member_name}, which is one of the run's {name} images")
 
-    def write(member: Member, data: bytes) -> Path:
+    def write(member: Member, data: bytes) -> VolumePath:
         if hashlib.sha256(data).hexdigest() != digests[member.name]:
             raise BadData(f"{archive.uri}: its {member.name} is not the one of the run's {name} images")
         # Not the path that the run's file gives: it may lead anywhere.
@@ -258,11 +251,11 @@ def _unused(archive: Archive, claim: _Claim, count: int) -> list[Member]:
 
 
 def _fetch_held_out(
-    archive: Archive, members: Sequence[Member], workspace: Path, interruption: Interruption
-) -> list[Path]:
+    archive: Archive, members: Sequence[Member], workspace: VolumePath, interruption: Interruption
+) -> list[VolumePath]:
     """Return those that are images, as files, cats first. Raises BadData unless there are some of each class."""
 
-    def write(member: Member, data: bytes) -> Path | None:
+    def write(member: Member, data: bytes) -> VolumePath | None:
         try:
             decode(data)
         except NotAnImage:
@@ -272,7 +265,7 @@ def _fetch_held_out(
         return path
 
     fetched = [path for _, path in fetch(archive.zip, members, write, interruption)]
-    paths = sorted(path for path in fetched if isinstance(path, Path))
+    paths = sorted(path for path in fetched if isinstance(path, VolumePath))
     if len({path.parent for path in paths}) < len(CLASSES):
         raise BadData(f"{archive.uri}: its held-out images of one class are not images; raise --further-per-class")
     return paths

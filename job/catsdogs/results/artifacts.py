@@ -1,7 +1,6 @@
 """A finished training's artifacts on the volume, beside its model."""
 
 import resource
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from catsdogs.results.documents import Metrics, RunDocument, SplitMetrics
 from catsdogs.results.job_log import Before
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.runtime.formatting import count_text
+from catsdogs.storage import volume
 from catsdogs.training.predictions import Prediction, PredictionMetrics
 
 
@@ -75,7 +75,7 @@ WRITERS: dict[str, Callable[[Path, Finished], object]] = {
     names.METRICS: lambda path, finished: path.write_bytes(documents.dump_metrics(finished.metrics)),
     names.PREDICTIONS: lambda path, finished: tables.predictions_csv(path, finished.predictions),
     names.REPORT: _report_html,
-    names.SPLIT: lambda path, finished: shutil.copyfile(finished.split.directory / split.MARKER, path),
+    names.SPLIT: lambda path, finished: path.write_bytes(volume.contents(finished.split.directory / split.MARKER)),
     names.RUN: lambda path, finished: path.write_bytes(documents.dump_run(finished.run)),
 }
 """Artifact → what writes it to a path. TensorBoard's event files are written together, the model by the learner."""

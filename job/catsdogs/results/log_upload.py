@@ -2,12 +2,12 @@
 
 import contextlib
 import threading
-from pathlib import Path
 
 from catsdogs.results.names import LEASE, LOG, MANIFEST
 from catsdogs.runtime.errors import JobError
 from catsdogs.storage import volume
 from catsdogs.storage.store import Store
+from catsdogs.storage.volume import AnyPath
 
 INTERVAL = 30.0
 """Seconds between two uploads."""
@@ -18,7 +18,7 @@ SOON = 2.0
 class LogUpload:
     """Keeps a copy of the growing log in the store, in a thread, until it is closed."""
 
-    def __init__(self, output: Store, log: Path, every: float = INTERVAL):
+    def __init__(self, output: Store, log: AnyPath, every: float = INTERVAL):
         """Upload the log for the first time, so that a store that refuses fails before the work starts.
 
         Raises what `put` raises.
@@ -56,9 +56,7 @@ class LogUpload:
             self._ours = self._etag is not None
 
 
-def snapshot(log: Path) -> Path:
-    """Return a copy of a growing file: an upload announces its size first. Raises VolumeError."""
-    copy = log.with_name(f"{log.stem}.snapshot{log.suffix}")
+def snapshot(log: AnyPath) -> bytes:
+    """Return the growing log as it is now: an upload announces its size first. Raises VolumeError."""
     with volume.failures(log):
-        volume.write(copy, log.read_bytes(), durable=False)
-    return copy
+        return volume.contents(log)

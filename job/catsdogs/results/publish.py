@@ -8,22 +8,23 @@ RUN/manifest.json   every artifact's size and SHA-256; put last, only if absent,
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
-from pathlib import Path
 
 from catsdogs.config.extras import missing_formats
 from catsdogs.results import documents, manifest, names
+from catsdogs.results.completion import Artifact
 from catsdogs.results.documents import RunDocument
 from catsdogs.results.manifest import Entry
 from catsdogs.runtime.errors import BadData, ConfigError, NotFound, Unavailable
 from catsdogs.runtime.events import AlreadyPublished, Published, Uploading
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import document, volume
+from catsdogs.storage import document
 from catsdogs.storage.lease import Lease, lost
-from catsdogs.storage.store import Store
+from catsdogs.storage.store import Source, Store
 
 WORKERS = 4
 ATTEMPTS = 2
@@ -90,14 +91,20 @@ def _check_owner(output: Store, ours: Mapping[str, Mapping[str, object]]) -> Non
 
 
 def publish(
-    output: Store, artifacts: Mapping[str, Path], run_id: str, owner: str, log: Log, interruption: Interruption
+    output: Store,
+    artifacts: Mapping[str, Artifact | bytes],
+    run_id: str,
+    owner: str,
+    log: Log,
+    interruption: Interruption,
 ) -> None:
-    """Upload the artifacts (name → file) in parallel, read each back, and put the manifest last.
+    """Upload the artifacts in parallel, read each back, and put the manifest last, with what was completed or given.
 
-    Of several processes one at a time does so, as `owner`. An existing manifest stays as it is.
+    Of several processes one at a time does so, as `owner`, a name that no other process has, not even one on a copy
+    of the volume. An existing manifest stays as it is.
     Nothing else may write to `output` meanwhile: close the LogUpload first.
-    Raises Unavailable if an artifact does not read back as it was sent, Interrupted also if another process
-    has taken over.
+    Raises VolumeError if an artifact is not what was completed, Unavailable if one does not read back as it was sent,
+    Interrupted also if another process has taken over.
     """
     lease = Lease(output, owner)
     lease.acquire(interruption)
@@ -120,7 +127,7 @@ def publish(
 
 def _upload_all(
     output: Store,
-    artifacts: Mapping[str, Path],
+    artifacts: Mapping[str, Artifact | bytes],
     present: Mapping[str, str],
     lease: Lease,
     log: Log,
@@ -131,7 +138,7 @@ def _upload_all(
     pool = ThreadPoolExecutor(WORKERS, "upload")
     try:
         running: set[Future[Entry]] = {
-            pool.submit(_upload, output, name, path, present.get(name)) for name, path in artifacts.items()
+            pool.submit(_upload, output, name, source, present.get(name)) for name, source in artifacts.items()
         }
         while running:
             done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -145,18 +152,30 @@ def _upload_all(
     return sorted(entries)
 
 
-def _upload(output: Store, name: str, source: Path | bytes, etag: str | None) -> Entry:
-    """Upload only if the object still is `etag`'s, so that a process that was thought dead writes nothing any more."""
-    if isinstance(source, Path):
-        with volume.failures(source):
-            entry = Entry(name, source.stat().st_size, volume.sha256(source))
-    else:
+def _upload(output: Store, name: str, source: Artifact | bytes, etag: str | None) -> Entry:
+    """Upload only if the object still is `etag`'s, so that a process that was thought dead writes nothing any more.
+
+    The entry has the digest of what was completed, not of what is on the volume now: what is stored must match it.
+    """
+    if isinstance(source, bytes):
         entry = Entry(name, len(source), hashlib.sha256(source).hexdigest())
+        return _put_and_read_back(output, entry, source, etag, lambda: None)
+    with source.opened() as file:
+        entry = Entry(name, os.fstat(file.fileno()).st_size, source.sha256)
+        return _put_and_read_back(output, entry, file, etag, lambda: source.check(file))
+
+
+def _put_and_read_back(
+    output: Store, entry: Entry, source: Source, etag: str | None, check_source: Callable[[], None]
+) -> Entry:
+    name = entry.name
     for _ in range(ATTEMPTS):
         new = output.put_if(name, source, etag)
         if manifest.digest(output, name) == entry.sha256:
             return entry
         if new is None:
             raise lost(output)
+        # Another process on the volume may have changed the file while it was sent.
+        check_source()
         etag = new
     raise Unavailable(f"{output.uri(name)}: reads back differently from what was sent; check the storage, try again")

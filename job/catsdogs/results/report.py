@@ -15,6 +15,8 @@ from catsdogs.results.metrics import calibration, calibration_error, roc, wilson
 from catsdogs.results.tables import HISTORY_COLUMNS, QUANTITIES
 from catsdogs.runtime.errors import VolumeError
 from catsdogs.runtime.formatting import duration_text, percent, size_text
+from catsdogs.storage import volume
+from catsdogs.storage.volume import AnyPath
 from catsdogs.training.predictions import Prediction
 
 TEMPLATE = "report.html.j2"
@@ -33,7 +35,7 @@ def report_html(
     history: Sequence[HistoryRow],
     excluded: Sequence[Mapping[str, str]],
     predictions: Sequence[Prediction],
-    directory: Path,
+    directory: AnyPath,
 ) -> None:
     """Write the page.
 
@@ -145,7 +147,7 @@ def _confusion(confusion: Mapping[str, Mapping[str, int]]) -> list[tuple[str, li
     ]
 
 
-def _mistake(prediction: Prediction, directory: Path) -> dict[str, str]:
+def _mistake(prediction: Prediction, directory: AnyPath) -> dict[str, str]:
     confidence = prediction.probability if prediction.predicted == "dog" else 1 - prediction.probability
     return {
         "caption": f"{prediction.label}, predicted {prediction.predicted}: {percent(confidence)}",
@@ -154,7 +156,7 @@ def _mistake(prediction: Prediction, directory: Path) -> dict[str, str]:
     }
 
 
-def thumbnail(path: Path) -> bytes:
+def thumbnail(path: AnyPath) -> bytes:
     """Return a JPEG of the image, at most THUMBNAIL pixels wide and high, in its proportions, without its EXIF data.
 
     Raises VolumeError if the file is not an image any more, OSError.
@@ -162,7 +164,7 @@ def thumbnail(path: Path) -> bytes:
     from PIL import Image
 
     try:
-        image = Image.fromarray(decode(path.read_bytes()))
+        image = Image.fromarray(decode(volume.contents(path)))
     except NotAnImage as reason:
         raise VolumeError(f"{path}: damaged since it was checked ({reason}); run again") from None
     image.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -8,6 +8,7 @@ from typing import Literal
 from catsdogs.config.history import HistoryRow
 from catsdogs.results.names import TENSORBOARD
 from catsdogs.storage import volume
+from catsdogs.storage.volume import AnyPath
 
 Key = Literal["loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "rate"]
 # The same tag in two folders is two lines in one chart.
@@ -26,7 +27,7 @@ SCALARS: dict[str, dict[str, Key]] = {
 class EventFiles:
     """The event files of one run in `directory`, kept up to date with its history by one process."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: AnyPath):
         self.directory = directory
         self._rows = 0
         """Of the history, which the files have for certain."""
@@ -44,7 +45,7 @@ class EventFiles:
                 volume.write(path, events)
             else:
                 # Appended, not replaced: a TensorBoard that follows the file continues where it is.
-                with volume.failures(path), path.open("ab") as file:
+                with volume.failures(path), volume.append(path) as file:
                     file.write(events[len(existing) :])
         self._rows = len(history)
 

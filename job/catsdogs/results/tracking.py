@@ -6,10 +6,12 @@ MLFLOW_EXPERIMENT_NAME and so on. Whatever may block runs in a thread.
 
 import contextlib
 import csv
+import io
 import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -22,6 +24,7 @@ from catsdogs.config.extras import TRACKING_URI
 from catsdogs.config.history import HistoryRow
 from catsdogs.config.settings import Settings
 from catsdogs.results import documents, names
+from catsdogs.results.completion import Artifact
 from catsdogs.runtime.errors import masked
 from catsdogs.runtime.events import EVENTS, Event, Tracked, Tracking, Untracked
 from catsdogs.runtime.log import Log
@@ -79,14 +82,14 @@ class Tracker:
             self._pending.cancel()  # this one logs all that it would have logged
             self._pending = self._pool.submit(self.log_now, list(history), {})
 
-    def finish(self, artifacts: Mapping[str, Path], interruption: Interruption) -> None:
+    def finish(self, artifacts: Mapping[str, Artifact], interruption: Interruption) -> None:
         """Log the rest of a trained run, its final metrics and its artifacts (name → file).
 
         Takes at most MAX_WAIT seconds. Raises Interrupted.
         """
         if not self.uri:
             return
-        history = _read_history(artifacts[names.HISTORY_CSV])
+        history = _read_history(artifacts[names.HISTORY_CSV].contents())
         self._pending.cancel()
         task, deadline = self._pool.submit(self.log_now, history, artifacts), time.monotonic() + MAX_WAIT
         while not task.done() and time.monotonic() < deadline:
@@ -97,7 +100,7 @@ class Tracker:
         elif task.exception() is None:
             self.log.emit(Tracked(uri=self.shown, epochs=len(history), artifacts=len(artifacts)))
 
-    def log_now(self, history: History, artifacts: Mapping[str, Path]) -> None:
+    def log_now(self, history: History, artifacts: Mapping[str, Artifact]) -> None:
         """Log what is not logged yet. Raises whatever MLflow raises, once that is reported."""
         try:
             client = self._client()
@@ -107,13 +110,13 @@ class Tracker:
                 values: dict[str, float] = {name: row[name] for name in METRICS}
                 self._log_metrics(client, run, values, row.get("ended", time.time()), row["epoch"])
             if artifacts:
-                path = artifacts[names.METRICS]
-                metrics = documents.load_metrics(path.read_bytes(), str(path))
+                artifact = artifacts[names.METRICS]
+                metrics = documents.load_metrics(artifact.contents(), str(artifact.path))
                 values = {"best_epoch": metrics["best_epoch"]}
                 values |= {f"test_{name}": metrics["test"][name] for name in ("loss", "accuracy")}
                 self._log_metrics(client, run, values, time.time(), metrics["epochs"])
-                for name, path in artifacts.items():
-                    client.log_artifact(run, str(path), name.rpartition("/")[0] or None)
+                for name, artifact in artifacts.items():
+                    _log_artifact(client, run, name, artifact)
                 client.set_terminated(run)
             self._failing = False
         except Exception as error:
@@ -181,12 +184,12 @@ class BrokeredTracker(Tracker):
         self._connection = connection
         self.uri = self.shown = str(connection.call("tracker", "shown"))
 
-    def log_now(self, history: History, artifacts: Mapping[str, Path]) -> None:
+    def log_now(self, history: History, artifacts: Mapping[str, Artifact]) -> None:
         with contextlib.ExitStack() as stack:
-            opened = [stack.enter_context(path.open("rb")) for path in artifacts.values()]
+            opened = [stack.enter_context(artifact.opened()) for artifact in artifacts.values()]
             frames = self._connection.frames(
                 "tracker", "log", json.dumps(list(history)).encode(), [file.fileno() for file in opened],
-                artifacts=list(artifacts),
+                artifacts=[[name, artifact.sha256] for name, artifact in artifacts.items()],
             )  # fmt: skip
             for frame in frames:
                 if "event" in frame.head:
@@ -212,12 +215,12 @@ class TrackerService:
             return self._tracker.shown
         with self._logging, tempfile.TemporaryDirectory(prefix="catsdogs-") as directory:
             artifacts = {}
-            for index, name in enumerate(call.head["artifacts"]):
-                # MLflow names an artifact after its file.
-                path = Path(directory, str(index), name.rpartition("/")[2])
-                path.parent.mkdir()
-                path.symlink_to(f"/proc/self/fd/{call.descriptors[index]}")
-                artifacts[name] = path
+            for index, (name, sha256) in enumerate(call.head["artifacts"]):
+                path = Path(directory, str(index))
+                with os.fdopen(os.dup(call.descriptors[index]), "rb") as source, path.open("wb") as target:
+                    source.seek(0)
+                    shutil.copyfileobj(source, target)
+                artifacts[name] = Artifact(path, sha256)
             succeeded = True
             try:
                 self._tracker.log_now(json.loads(call.body), artifacts)
@@ -244,16 +247,27 @@ def _experiment(client: Any) -> str:
     return str(experiment.experiment_id if experiment else client.create_experiment(name))
 
 
-def _read_history(path: Path) -> list[HistoryRow]:
-    with path.open(newline="") as file:
-        return [
-            {
-                "epoch": int(row["epoch"]),
-                "loss": float(row["loss"]),
-                "accuracy": float(row["accuracy"]),
-                "val_loss": float(row["val_loss"]),
-                "val_accuracy": float(row["val_accuracy"]),
-                "seconds": float(row["seconds"]),
-            }
-            for row in csv.DictReader(file)
-        ]
+def _log_artifact(client: Any, run: str, name: str, artifact: Artifact) -> None:
+    """Log the artifact's bytes. The client takes a path alone, so it gets one at which nobody else can write."""
+    folder, _, file_name = name.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="catsdogs-") as directory:
+        copy = Path(directory, file_name)
+        with artifact.opened() as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        # Another process on the volume may have changed the file while it was copied.
+        Artifact(copy, artifact.sha256).check_now()
+        client.log_artifact(run, str(copy), folder or None)
+
+
+def _read_history(data: bytes) -> list[HistoryRow]:
+    return [
+        {
+            "epoch": int(row["epoch"]),
+            "loss": float(row["loss"]),
+            "accuracy": float(row["accuracy"]),
+            "val_loss": float(row["val_loss"]),
+            "val_accuracy": float(row["val_accuracy"]),
+            "seconds": float(row["seconds"]),
+        }
+        for row in csv.DictReader(io.StringIO(data.decode(), newline=""))
+    ]

@@ -1,5 +1,6 @@
 """From an address, `s3://bucket/prefix` or a local path, to its store."""
 
+import os
 from pathlib import Path
 
 from catsdogs.runtime.errors import ConfigError
@@ -26,3 +27,15 @@ def open_store(uri: str, storage_options: StorageOptions = DEFAULTS) -> Store:
 
         return Bucket(bucket, prefix.strip("/"), storage_options)
     raise ConfigError(f"{uri}: not an address; give s3://bucket/key or a local path")
+
+
+def open_object(uri: str, storage_options: StorageOptions = DEFAULTS) -> tuple[Store, str]:
+    """Return the store that has the object at `uri`, and the object's key there. Connects to nothing.
+
+    A local path is the user's own and may be a symbolic link, which a store does not follow: it is resolved here.
+    Raises ConfigError if `uri` is neither in a bucket nor local.
+    """
+    if "://" not in uri and os.path.islink(uri):
+        uri = os.path.realpath(uri)
+    folder, _, key = uri.rpartition("/")
+    return open_store(folder or ("/" if uri.startswith("/") else "."), storage_options), key

@@ -14,11 +14,11 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 from catsdogs.runtime.errors import JobError, PermissionDenied, Unavailable
 from catsdogs.storage import volume
-from catsdogs.storage.store import Stat, StorageOptions, Store
+from catsdogs.storage.store import Source, Stat, StorageOptions, Store
 
 WORKER_KEY = "worker key"
 """The service that reads the key by which the workers know each other, in a file that its caller cannot read."""
@@ -106,6 +106,8 @@ def _serve_one(frames: _Frames, services: Mapping[str, Service]) -> None:
                 result = {"error": type(error).__name__, "text": str(error)}
             except EOFError:
                 raise
+            except OSError as error:
+                result = {"errno": error.errno, "text": error.strerror}
             except Exception:
                 traceback.print_exc()
                 result = {"error": ""}
@@ -150,7 +152,7 @@ class Connection:
             frames.send(Frame({"service": service, "name": name, **arguments}, body, descriptors))
             while True:
                 frame = frames.receive()
-                if "error" in frame.head:
+                if "error" in frame.head or "errno" in frame.head:
                     self._idle.append(frames)
                     raise _error(frame.head)
                 if "result" in frame.head:
@@ -180,8 +182,10 @@ class Connection:
         return BrokeredStore(self, uri.rstrip("/"), storage_options)
 
 
-def _error(head: Mapping[str, str]) -> Exception:
+def _error(head: Mapping[str, Any]) -> Exception:
     """Return the exception that the broker has caught."""
+    if "errno" in head:
+        return OSError(head["errno"], head["text"])
     kinds: list[type[JobError]] = [JobError]
     for kind in kinds:
         if kind.__name__ == head["error"]:
@@ -233,17 +237,20 @@ class BrokeredStore:
                 if frame.body:
                     yield frame.body
 
-    def put(self, key: str, source: Path) -> None:
-        with volume.failures(source), source.open("rb") as file:
-            self._call("put", key, descriptors=[file.fileno()], source=str(source))
+    def put(self, key: str, source: Source) -> None:
+        self._put("put", key, source)
 
-    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
-        if isinstance(source, bytes):
-            new = self._call("put_if", key, source, etag=etag)
-        else:
-            with volume.failures(source), source.open("rb") as file:
-                new = self._call("put_if", key, descriptors=[file.fileno()], source=str(source), etag=etag)
+    def put_if(self, key: str, source: Source, etag: str | None) -> str | None:
+        new = self._put("put_if", key, source, etag)
         return None if new is None else str(new)
+
+    def _put(self, name: str, key: str, source: Source, etag: str | None = None) -> Any:
+        if isinstance(source, bytes):
+            return self._call(name, key, source, etag=etag)
+        if isinstance(source, Path):
+            with volume.failures(source), source.open("rb") as file:
+                return self._call(name, key, descriptors=[file.fileno()], etag=etag)
+        return self._call(name, key, descriptors=[source.fileno()], etag=etag)
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
         for frame in self._frames("list", "", prefix=prefix):
@@ -307,11 +314,10 @@ class StoreService:
             case "delete":
                 store.delete(key)
             case "put":
-                with _named(call) as source:
-                    assert isinstance(source, Path)
+                with _source(call) as source:
                     store.put(key, source)
             case "put_if":
-                with _named(call) as source:
+                with _source(call) as source:
                     return store.put_if(key, source, head["etag"])
             case _:
                 raise PermissionDenied(f"{name}: the storage process does no such thing")
@@ -341,14 +347,10 @@ class StoreService:
 
 
 @contextlib.contextmanager
-def _named(call: Frame) -> Iterator[Path | bytes]:
-    """Yield what a call stores. Failures name the file as the caller does."""
-    if not call.descriptors:
+def _source(call: Frame) -> Iterator[bytes | IO[bytes]]:
+    """Yield what a call stores: its body, or the file that came with it."""
+    if call.descriptors:
+        with os.fdopen(os.dup(call.descriptors[0]), "rb") as file:
+            yield file
+    else:
         yield call.body
-        return
-    path = Path(f"/proc/self/fd/{call.descriptors[0]}")
-    try:
-        yield path
-    except JobError as error:
-        error.args = (str(error).replace(str(path), str(call.head["source"])),)
-        raise

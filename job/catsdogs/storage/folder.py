@@ -9,30 +9,30 @@ from pathlib import Path
 
 from catsdogs.runtime.errors import Changed, NotFound, PermissionDenied
 from catsdogs.storage import volume
-from catsdogs.storage.store import CHUNK, Stat
+from catsdogs.storage.store import CHUNK, Source, Stat
+from catsdogs.storage.volume import VolumePath
 
 
 class Folder:
-    """The files under `root`. An etag is made of a file's size and modification time."""
+    """The files under `root`, in which no symbolic link is followed. An etag is a file's size and modification time."""
 
     # A disk checks each sector that it reads.
     detects_corruption = True
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path | VolumePath):
+        self._folder = root if isinstance(root, VolumePath) else volume.root(root)
+        self.root = Path(str(root))
+        """For messages."""
 
     def uri(self, key: str) -> str:
         return str(self.root / key)
 
     def within(self, name: str) -> "Folder":
-        return Folder(self.root / name)
+        return Folder(self._folder / name)
 
     def stat(self, key: str) -> Stat:
-        path = self.root / key
         with self._reading(key):
-            if path.is_dir():
-                raise IsADirectoryError
-            return self._stat_of(path.stat())
+            return self._stat_of(volume.status(self._folder / key))
 
     @staticmethod
     def _stat_of(status: os.stat_result) -> Stat:
@@ -47,12 +47,16 @@ class Folder:
             raise NotFound(f"{self.uri(key)}: no such file; check the path") from None
         except PermissionError:
             raise PermissionDenied(f"{self.uri(key)}: permission denied; make it readable for this user") from None
+        except OSError as error:
+            if error.errno not in volume.NO_FILE:
+                raise
+            raise NotFound(f"{error.filename or self.uri(key)}: {error.strerror}; give a regular file") from None
 
     def stream(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
         with (
             volume.failures(self.uri(key)),
             self._reading(key),
-            open(self.root / key, "rb", buffering=0) as file,
+            volume.open_file(self._folder / key) as file,
         ):
             if self._stat_of(os.fstat(file.fileno())).etag != etag:
                 raise Changed(self.uri(key))
@@ -64,48 +68,60 @@ class Folder:
                 start += len(chunk)
                 yield chunk
 
-    def put(self, key: str, source: Path) -> None:
-        with (
-            volume.failures(self.uri(key)),
-            source.open("rb") as file,
-            volume.new_file(self.root / key) as copy,
-        ):
-            while chunk := file.read(CHUNK):
+    def put(self, key: str, source: Source) -> None:
+        with volume.failures(self.uri(key)), volume.new_file(self._folder / key) as copy:
+            for chunk in _chunks(source):
                 copy.write(chunk)
 
-    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
-        path = self.root / key
-        candidate = path.with_name(f".{path.name}.{os.getpid()}.{random.getrandbits(32):08x}.part")
+    def put_if(self, key: str, source: Source, etag: str | None) -> str | None:
+        path = self._folder / key
+        candidate = path.parent / f".{path.name}.{os.getpid()}.{random.getrandbits(32):08x}.part"
         with volume.failures(path):
-            volume.write(candidate, source if isinstance(source, bytes) else source.read_bytes())
-            new = self._stat_of(candidate.stat()).etag
+            with volume.new_file(candidate) as copy:
+                for chunk in _chunks(source):
+                    copy.write(chunk)
             try:
+                new = self._stat_of(volume.status(candidate)).etag
                 if etag is None:
                     # A link fails if the name exists; a rename would replace the file.
-                    os.link(candidate, path)
+                    volume.link(candidate, path)
                 else:
-                    with path.open("rb") as old:
+                    with volume.open_file(path) as old:
                         # Another writer may have replaced the file while this one waited for the lock.
                         fcntl.flock(old, fcntl.LOCK_EX)
-                        if self._stat_of(path.stat()).etag != etag:
+                        if self._stat_of(volume.status(path)).etag != etag:
                             return None
-                        os.replace(candidate, path)
+                        volume.replace(candidate, path)
             except (FileExistsError, FileNotFoundError):
                 return None
             finally:
-                candidate.unlink(missing_ok=True)
+                volume.remove(candidate)
             volume.sync_directory(path.parent)
         return new
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
+        within = prefix.rpartition("/")[0]
         with volume.failures(self.root):
-            for directory, _, names in os.walk(self.root / prefix.rpartition("/")[0]):
-                for name in names:
-                    path = Path(directory, name)
-                    key = path.relative_to(self.root).as_posix()
-                    if key.startswith(prefix) and not name.endswith(".part"):
-                        yield key, self._stat_of(path.stat())
+            for name in volume.walk(self._folder / within):
+                key = f"{within}/{name}" if within else name
+                if key.startswith(prefix) and not name.endswith(".part"):
+                    # What is no file, or gone by now, is no object.
+                    with contextlib.suppress(OSError):
+                        yield key, self._stat_of(volume.status(self._folder / key))
 
     def delete(self, key: str) -> None:
         with volume.failures(self.uri(key)):
-            (self.root / key).unlink(missing_ok=True)
+            volume.remove(self._folder / key)
+
+
+def _chunks(source: Source) -> Iterator[bytes]:
+    """Yield the bytes to store, from their start."""
+    if isinstance(source, bytes):
+        yield source
+    elif isinstance(source, Path):
+        with source.open("rb") as file:
+            yield from _chunks(file)
+    else:
+        source.seek(0)
+        while chunk := source.read(CHUNK):
+            yield chunk

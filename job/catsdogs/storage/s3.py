@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from catsdogs.runtime.errors import Changed, ConfigError, JobError, NotFound, PermissionDenied, Unavailable
 from catsdogs.storage import volume
-from catsdogs.storage.store import CHUNK, Stat, StorageOptions
+from catsdogs.storage.store import CHUNK, Source, Stat, StorageOptions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -177,10 +177,10 @@ class Bucket:
             if start < stop:
                 budget.wait(Unavailable(f"{self.uri(key)}: read stopped at byte {start} ({reason}); try again later"))
 
-    def put(self, key: str, source: Path) -> None:
+    def put(self, key: str, source: Source) -> None:
         self._put(key, source, {})
 
-    def _put(self, key: str, source: Path | bytes, condition: _Condition) -> str:
+    def _put(self, key: str, source: Source, condition: _Condition) -> str:
         """Return the new etag. Raises Changed or NotFound if the condition fails."""
         content_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
 
@@ -189,13 +189,16 @@ class Bucket:
                 if isinstance(source, Path):
                     stack.enter_context(volume.failures(source))
                 body = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+                if not isinstance(body, bytes):
+                    # An earlier attempt may have read it.
+                    body.seek(0)
                 return self.client.put_object(
                     Bucket=self.bucket, Key=self.prefix + key, Body=body, ContentType=content_type, **condition
                 )
 
         return self._request(key, put)["ETag"]
 
-    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+    def put_if(self, key: str, source: Source, etag: str | None) -> str | None:
         try:
             return self._put(key, source, {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag})
         except Changed:

@@ -8,10 +8,12 @@ to `open_store`.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 CHUNK = 256 * 1024
 """Bytes of a piece of a stream, at most."""
+Source = Path | bytes | IO[bytes]
+"""What is stored: the user's own file, bytes, or an open file from its start."""
 
 
 class Stat(NamedTuple):
@@ -58,10 +60,10 @@ class Store(Protocol):
     def stream(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
         """Yield the bytes start ≤ i < stop. Raises NotFound, and Changed if the object's etag is another."""
 
-    def put(self, key: str, source: Path) -> None:
-        """Store the file's bytes under `key`, all or nothing."""
+    def put(self, key: str, source: Source) -> None:
+        """Store the bytes under `key`, all or nothing."""
 
-    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+    def put_if(self, key: str, source: Source, etag: str | None) -> str | None:
         """Store the bytes under `key` if the object has this etag or, for None, if there is no object.
 
         Of all callers that pass one etag, exactly one gets the new etag; the others change nothing and get None.

@@ -16,13 +16,13 @@ The members' CRC-32s reveal damage.
 import contextlib
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -36,10 +36,16 @@ from catsdogs.runtime.log import Log
 from catsdogs.storage import volume
 from catsdogs.storage.document import check_format
 from catsdogs.storage.store import Store
+from catsdogs.storage.volume import Ledger, VolumePath
 from catsdogs.workers.group import SINGLE, WorkerGroup
 from catsdogs.workers.schema import parse
 
 FORMAT = 1
+FOLDER = "checkpoint"
+"""In the run's directory."""
+NAME = re.compile(r"[0-9]{6,}-[0-9]{6,}\.npz")
+MAX_BYTES = 5 << 30
+"""Of a checkpoint; a bucket takes no larger object at once."""
 KEPT = 2
 """The newest checkpoint and the one before it, in case the newest turns out to be damaged."""
 
@@ -82,19 +88,20 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a directory of its volume.
+    """The checkpoints of one run, in a directory of its volume; its ledger says which of the files there are its own.
 
     With several workers, all call its methods, and worker 0 reads and writes the files.
     """
 
-    def __init__(self, directory: Path, log: Log, mirror: "Mirror | None" = None, group: WorkerGroup = SINGLE):
-        self.directory = directory
+    def __init__(self, ledger: Ledger, log: Log, mirror: "Mirror | None" = None, group: WorkerGroup = SINGLE):
+        self.ledger = ledger
+        self.directory = ledger.directory / FOLDER
         self.log = log
         self.mirror = mirror
         self.group = group
 
-    def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a new file, whole or not at all, then remove all but it and the KEPT - 1 before it.
+    def save(self, checkpoint: Checkpoint) -> VolumePath:
+        """Write a new file, whole or not at all, then remove all of the run's but it and the KEPT - 1 before it.
 
         Return its path. Raises VolumeError.
         """
@@ -110,16 +117,15 @@ class Checkpoints:
             **_numbered("variables", checkpoint.variables),
             **_numbered("best", checkpoint.best_weights),
         }
+        self.ledger.add(f"{FOLDER}/{path.name}")
         with volume.new_file(path) as file:
             np.savez(file, allow_pickle=False, **arrays)
-        for old in _outdated([found.name for found in self._newest_first()], path.name):
-            with volume.failures(path):
-                (self.directory / old).unlink(missing_ok=True)
+        self.ledger.remove(*(f"{FOLDER}/{old}" for old in _outdated(self.ledger.names(FOLDER), path.name)))
         if self.mirror is not None:
             self.mirror.send(path)
         return path
 
-    def newest(self) -> tuple[Path, Checkpoint] | None:
+    def newest(self) -> tuple[VolumePath, Checkpoint] | None:
         """Return the newest checkpoint that is whole, and its path. Damaged ones are reported and passed over.
 
         If the volume has none, the mirror's are fetched first. Raises ConfigError for a checkpoint of a newer format,
@@ -128,31 +134,37 @@ class Checkpoints:
         if self.group.size == 1:
             return self._newest()
         found = self._newest() if self.group.worker == 0 else None
-        name, data = (found[0].name, found[0].read_bytes()) if found else ("", b"")
+        with volume.failures(self.directory):
+            name, data = (found[0].name, volume.contents(found[0], MAX_BYTES)) if found else ("", b"")
         name, data = self.group.gather_json(name, str)[0], self.group.gather(data)[0]
         if self.group.worker == 0 or not name:
             return found
         return self.directory / name, _load(io.BytesIO(data), name)
 
-    def _newest(self) -> tuple[Path, Checkpoint] | None:
+    def _newest(self) -> tuple[VolumePath, Checkpoint] | None:
         found = self._newest_whole()
         if found is None and self.mirror is not None:
-            self.mirror.fetch(self.directory)
+            self.mirror.fetch(self.ledger)
             found = self._newest_whole()
+        if found is not None:
+            # Versions before the ledger did not record it.
+            self.ledger.add(f"{FOLDER}/{found[0].name}")
         return found
 
-    def _newest_whole(self) -> tuple[Path, Checkpoint] | None:
+    def _newest_whole(self) -> tuple[VolumePath, Checkpoint] | None:
         for path in self._newest_first():
             try:
                 # Opened here, because np.load does not close a file that is not a zip.
-                with path.open("rb") as file:
+                with volume.open_file(path, MAX_BYTES) as file:
                     return path, _load(file, str(path))
             except _DAMAGED as error:
                 self.log.emit(CheckpointDamaged(checkpoint=str(path), reason=str(error)))
         return None
 
-    def _newest_first(self) -> list[Path]:
-        return sorted(self.directory.glob("*.npz"), reverse=True)
+    def _newest_first(self) -> list[VolumePath]:
+        with volume.failures(self.directory):
+            found = [name for name in volume.walk(self.directory) if NAME.fullmatch(name)]
+        return [self.directory / name for name in sorted(found, reverse=True)]
 
 
 class Mirror:
@@ -163,27 +175,32 @@ class Mirror:
         self._pool = ThreadPoolExecutor(1, "mirror")
         self._sending: Future[None] | None = None
 
-    def send(self, path: Path) -> None:
+    def send(self, path: VolumePath) -> None:
         """Upload the file in the background. If a newer one is sent before the upload starts, only that is uploaded."""
         if self._sending is not None:
             self._sending.cancel()
         self._sending = self._pool.submit(self._send, path)
 
-    def _send(self, path: Path) -> None:
+    def _send(self, path: VolumePath) -> None:
         # After a failed upload, the next checkpoint is uploaded; training continues meanwhile.
         with contextlib.suppress(JobError):
-            self.store.put(path.name, path)
-            for old in _outdated((name for name, _ in self.store.list()), path.name):
+            with volume.failures(path):
+                file = volume.open_file(path)
+            with file:
+                self.store.put(path.name, file)
+            names = [name for name, _ in self.store.list() if NAME.fullmatch(name)]
+            for old in _outdated(names, path.name):
                 self.store.delete(old)
 
-    def fetch(self, directory: Path) -> None:
-        """Copy the store's checkpoints to `directory`. Raises VolumeError and what the store raises."""
+    def fetch(self, ledger: Ledger) -> None:
+        """Copy the store's checkpoints to the run's directory. Raises VolumeError and what the store raises."""
         # The newest first: if the job is stopped in between, it has that one.
         for name, stat in sorted(self.store.list(), reverse=True):
             # Write access to the store must not give write access to other folders of the volume.
-            if "/" in name or not name.endswith(".npz"):
+            if not NAME.fullmatch(name):
                 continue
-            with volume.new_file(directory / name) as file:
+            ledger.add(f"{FOLDER}/{name}")
+            with volume.new_file(ledger.directory / FOLDER / name) as file:
                 for chunk in self.store.stream(name, 0, stat.size, stat.etag):
                     file.write(chunk)
 

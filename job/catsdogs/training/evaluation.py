@@ -14,6 +14,8 @@ from catsdogs.runtime.errors import BadData
 from catsdogs.runtime.events import Evaluating
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
+from catsdogs.storage import volume
+from catsdogs.storage.volume import AnyPath
 from catsdogs.training.predictions import Prediction, predicted_label
 
 
@@ -48,7 +50,7 @@ def probability_of(model: Model) -> Callable[[NDArray[np.float32]], list[float]]
 
 
 def predict(
-    model: Model, loader: DataLoader, directory: Path, log: Log, interruption: Interruption
+    model: Model, loader: DataLoader, directory: AnyPath, log: Log, interruption: Interruption
 ) -> list[Prediction]:
     """Return the model's predictions for the loader's images, in its order, their names relative to `directory`.
 
@@ -62,8 +64,6 @@ def predict(
         if log.due():
             log.emit(Evaluating(done=done, total=len(loader)))
     return [
-        Prediction(
-            path.relative_to(directory).as_posix(), CLASSES[int(label)], probability, predicted_label(probability)
-        )
+        Prediction(volume.relative(path, directory), CLASSES[int(label)], probability, predicted_label(probability))
         for path, label, probability in zip(loader.pixels.paths, loader.labels, probabilities, strict=True)
     ]

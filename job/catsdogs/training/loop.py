@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -23,6 +22,7 @@ from catsdogs.runtime.errors import ConfigError
 from catsdogs.runtime.events import EpochEnded, Resumed, Trained, TrainingProgress, Validating
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
+from catsdogs.storage.volume import VolumePath
 from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Progress, current_versions
 from catsdogs.training.step import Learner, check_shapes
 from catsdogs.workers.group import SINGLE, WorkerGroup
@@ -90,7 +90,7 @@ class Training:
             )
         )
 
-    def _restore(self, checkpoint: Checkpoint, path: Path) -> None:
+    def _restore(self, checkpoint: Checkpoint, path: VolumePath) -> None:
         """Raises ConfigError if the model or the optimizer of this version has other variables.
 
         That another version of the code or of Keras wrote them does no harm by itself, so only the variables count.

@@ -492,7 +492,7 @@ def test_an_interrupted_unpacking_leaves_nothing_and_is_made_good(tmp_path: Path
     volume = tmp_path / "volume"
     with pytest.raises(Interrupted):
         unpack(archive, volume, SILENT, InterruptedAfter(2))
-    assert {path.name for path in volume.iterdir()} == {".lock"}
+    assert {path.name for path in volume.iterdir()} == {".lock", ".made"}
 
     killed = volume / ".0123456789abcdef.zip.x1y2.part"
     killed.write_bytes(b"what a SIGKILL leaves")

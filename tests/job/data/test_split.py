@@ -60,7 +60,15 @@ def built(
     archive: Archive, directory: Path, recorder: Recorded | None = None, interruption: Interruption | None = None
 ) -> Split:
     log = Log([recorder] if recorder else [])
-    return build(archive, COUNTS, directory, log, interruption or Interruption())
+    return build(archive, COUNTS, volume.root(directory), log, interruption or Interruption())
+
+
+def folder(split: Split) -> Path:
+    return Path(str(split.directory))
+
+
+def loaded(directory: Path, counts: Counts, log: Log) -> Split | None:
+    return load(volume.root(directory), counts, log)
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -69,7 +77,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in found
-        if path.name not in (MARKER, ".lock")
+        if path.name not in (MARKER, ".lock", volume.MADE)
     }
 
 
@@ -83,7 +91,7 @@ def numbers(split: Split, label: str) -> dict[str, list[int]]:
 
 def check(split: Split) -> None:
     """The files are those that split.json lists, and no others."""
-    found = files(split.directory)
+    found = files(folder(split))
     assert found.keys() == {record.path for record in split.images}
     for record in split.images:
         data = found[record.path]
@@ -96,17 +104,17 @@ def check(split: Split) -> None:
 def test_a_build_lays_out_the_directories_and_lists_every_file(sample_archive: Path, tmp_path: Path) -> None:
     archive = unpack(open_archive(str(sample_archive)), tmp_path, Log([]), Interruption())
     counts = Counts(12, 8, 4)
-    split = build(archive, counts, tmp_path / "split", Log([]), Interruption())
+    split = build(archive, counts, volume.root(tmp_path / "split"), Log([]), Interruption())
     ranges = {"train": range(12), "validation": range(12, 20), "test": range(20, 24)}
-    assert files(split.directory).keys() == {
+    assert files(folder(split)).keys() == {
         f"{name}/{label}s/{label}.{number}.jpg" for name in SPLITS for label in CLASSES for number in ranges[name]
     }
     check(split)
     with zipfile.ZipFile(sample_archive) as outer, zipfile.ZipFile(outer.open("train.zip")) as inner:
         for record in split.images:
-            assert (split.directory / record.path).read_bytes() == inner.read(record.member)
+            assert (folder(split) / record.path).read_bytes() == inner.read(record.member)
 
-    document = json.loads((split.directory / MARKER).read_bytes())
+    document = json.loads((folder(split) / MARKER).read_bytes())
     assert [Record(**record) for record in document["images"]] == split.images
     assert document["counts"] == {"train": 12, "validation": 8, "test": 4}
     assert document["archive"] == archive.identity
@@ -121,7 +129,7 @@ def test_a_broken_image_is_excluded_with_its_reason_and_a_spare_takes_its_place(
     check(split)
     assert numbers(split, "cat") == {"train": [0, 2, 3, 8], "validation": [4, 5], "test": [6, 7]}
     assert numbers(split, "dog") == {"train": [0, 1, 2, 3], "validation": [4, 9], "test": [6, 10]}
-    assert json.loads((split.directory / MARKER).read_bytes())["quarantined"] == split.excluded
+    assert json.loads((folder(split) / MARKER).read_bytes())["quarantined"] == split.excluded
     reasons = {entry["member"]: entry.pop("reason") for entry in split.excluded}
     assert split.excluded == [
         {"member": "train/cat.1.jpg", "replaced_by": "train/cat.8.jpg"},
@@ -217,7 +225,7 @@ def split(archive: Archive, tmp_path: Path) -> Split:
 def test_a_complete_split_is_reused_without_the_archive(archive: Archive, split: Split, tmp_path: Path) -> None:
     (tmp_path / "a.zip").unlink()
     recorder = Recorded()
-    assert built(archive, split.directory, recorder) == split
+    assert built(archive, folder(split), recorder) == split
     assert {name for name, _ in recorder.events} == {"split-reused"}
 
 
@@ -249,8 +257,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], int]] = {
     "a marker with other fields": (lambda split: (split / MARKER).write_bytes(b'{"images": [{}]}'), 0),
     "no marker, and a flipped bit": (lambda split: flip(unmarked(split) / "test/dogs/dog.6.jpg"), 1),
     "no marker, and a shorter file": (lambda split: truncate(unmarked(split) / "test/dogs/dog.6.jpg"), 1),
-    "a stray image": (lambda split: (split / "train/cats/cat.11.jpg").write_bytes(PICTURES["cat", 11]), 0),
-    "a stray directory": (lambda split: volume.write(split / "train/birds/nested/bird.0.jpg", b"tweet"), 0),
 }
 
 
@@ -258,32 +264,62 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], int]] = {
 def test_a_damaged_split_is_made_good_and_only_what_is_lost_is_fetched(
     kind: str, archive: Archive, split: Split
 ) -> None:
-    marker = (split.directory / MARKER).read_bytes()
+    marker = (folder(split) / MARKER).read_bytes()
     damage, lost = DAMAGES[kind]
-    damage(split.directory)
-    assert load(split.directory, COUNTS, Log([])) is None
+    damage(folder(split))
+    assert loaded(folder(split), COUNTS, Log([])) is None
     recorder = Recorded()
-    assert built(archive, split.directory, recorder) == split
+    assert built(archive, folder(split), recorder) == split
     check(split)
-    assert (split.directory / MARKER).read_bytes() == marker
+    assert (folder(split) / MARKER).read_bytes() == marker
     # The broken cat is fetched again too: nothing but the archive remembers it.
     assert recorder.fetched == lost + 1
 
 
 def test_what_a_kill_left_is_removed_and_spoils_nothing(archive: Archive, split: Split) -> None:
-    leftover = split.directory / "train/cats/.cat.0.jpg.x1y2.part"
+    leftover = folder(split) / f"train/cats/.cat.0.jpg.{volume.PROCESS}00c0ffee.part"
     leftover.write_bytes(b"half")
     recorder = Recorded()
-    assert built(archive, split.directory, recorder) == split
+    assert built(archive, folder(split), recorder) == split
     assert recorder.of("split-reused")
     assert not leftover.exists()
+
+
+STRANGERS = {
+    "train/cats/cat.11.jpg": b"a picture of their own",
+    "train/cats/.cat.0.jpg.0123456789abcdef00c0ffee.part": b"half",
+    "train/birds/nested/bird.0.jpg": b"tweet",
+    "train/README.txt": b"read me",
+    "notes.txt": b"mine",
+}
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_the_files_of_others_stay_and_spoil_nothing(rebuilt: bool, archive: Archive, split: Split) -> None:
+    for name, data in STRANGERS.items():
+        volume.write(folder(split) / name, data)
+    if rebuilt:
+        unmarked(folder(split))
+    recorder = Recorded()
+    assert built(archive, folder(split), recorder) == split
+    assert bool(recorder.of("split-reused")) is not rebuilt
+    assert {name: (folder(split) / name).read_bytes() for name in STRANGERS} == STRANGERS
+
+
+def test_an_image_that_a_killed_build_put_elsewhere_is_removed(archive: Archive, split: Split) -> None:
+    """Whoever lists the folders would find it in two splits."""
+    misplaced = folder(split) / "test/cats/cat.0.jpg"
+    misplaced.write_bytes(PICTURES["cat", 0])
+    unmarked(folder(split))
+    assert built(archive, folder(split)) == split
+    assert not misplaced.exists()
 
 
 def test_other_counts_are_another_split(archive: Archive, split: Split) -> None:
     other = Counts(3, 3, 2)
     assert split_id(archive, other) != split_id(archive, COUNTS)
-    assert load(split.directory, other, Log([])) is None
-    assert load(split.directory, COUNTS, Log([])) == split
+    assert loaded(folder(split), other, Log([])) is None
+    assert loaded(folder(split), COUNTS, Log([])) == split
 
 
 def test_the_same_contents_at_another_address_are_the_same_split(archive: Archive, tmp_path: Path) -> None:
@@ -318,24 +354,24 @@ def test_a_split_by_another_rule_has_another_id_and_is_not_reused(
     for rule in (2, 3):
         monkeypatch.setattr(splits, "RULE", rule)
         ids.add(split_id(archive, COUNTS))
-        assert load(split.directory, COUNTS, Log([])) is None
+        assert loaded(folder(split), COUNTS, Log([])) is None
     assert len(ids) == 3
-    built(archive, split.directory)
-    assert json.loads((split.directory / MARKER).read_bytes())["rule"] == 3
-    assert load(split.directory, COUNTS, Log([])) == split
+    built(archive, folder(split))
+    assert json.loads((folder(split) / MARKER).read_bytes())["rule"] == 3
+    assert loaded(folder(split), COUNTS, Log([])) == split
 
 
 def test_a_split_without_a_rule_is_of_rule_1(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed(split.directory, rule=None)
+    changed(folder(split), rule=None)
     monkeypatch.setattr(splits, "RULE", 1)
-    assert load(split.directory, COUNTS, Log([])) == split
+    assert loaded(folder(split), COUNTS, Log([])) == split
     monkeypatch.setattr(splits, "RULE", 2)
-    assert load(split.directory, COUNTS, Log([])) is None
+    assert loaded(folder(split), COUNTS, Log([])) is None
 
 
 def test_a_split_file_without_a_format_is_read(split: Split) -> None:
-    changed(split.directory, format=None)
-    assert load(split.directory, COUNTS, Log([])) == split
+    changed(folder(split), format=None)
+    assert loaded(folder(split), COUNTS, Log([])) == split
 
 
 def test_a_split_file_of_a_newer_format_ends_with_78_and_is_left_alone(
@@ -369,8 +405,8 @@ def test_a_build_that_was_interrupted_ends_like_one_that_was_not(
     kept = len(files(again))
     recorder = Recorded()
     built(archive, again, recorder)
-    assert (again / MARKER).read_bytes() == (split.directory / MARKER).read_bytes()
-    assert files(again) == files(split.directory)
+    assert (again / MARKER).read_bytes() == (folder(split) / MARKER).read_bytes()
+    assert files(again) == files(folder(split))
     assert recorder.fetched == len(split.images) + 1 - kept
 
 

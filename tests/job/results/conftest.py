@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from catsdogs.results import documents, names, publish
+from catsdogs.results.completion import Artifact
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage.folder import Folder
@@ -74,7 +75,8 @@ def published(
     """What was said."""
     said, interruption = Recorder(), Interruption()
     interruption.signal_name = signal_name
-    publish.publish(output, artifacts, "baseline-1a2b3c4d", owner, Log([said]), interruption)
+    files = {name: Artifact.of(path) for name, path in artifacts.items()}
+    publish.publish(output, files, "baseline-1a2b3c4d", owner, Log([said]), interruption)
     return said
 
 

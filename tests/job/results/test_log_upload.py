@@ -10,7 +10,7 @@ from catsdogs.results import manifest, names
 from catsdogs.results.log_upload import LogUpload
 from catsdogs.runtime.errors import BadData, JobError, PermissionDenied, Unavailable
 from catsdogs.storage.folder import Folder
-from catsdogs.storage.store import Store, read
+from catsdogs.storage.store import Source, Store, read
 from tests.job.results.conftest import published, running, written
 
 
@@ -36,7 +36,7 @@ class Failing(Folder):
     error: JobError | None = None
     failures = 0
 
-    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+    def put_if(self, key: str, source: Source, etag: str | None) -> str | None:
         if self.error is not None:
             self.failures += 1
             raise self.error

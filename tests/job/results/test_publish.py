@@ -15,7 +15,7 @@ from catsdogs.storage import lease
 from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
 from catsdogs.storage.s3 import Bucket
-from catsdogs.storage.store import DEFAULTS, Store, read
+from catsdogs.storage.store import DEFAULTS, Source, Store, read
 from tests.job.results.conftest import ABOUT, SETTINGS, bucket_on, keys, published, put, running, written
 from tests.servers import S3Server
 
@@ -65,7 +65,7 @@ def test_a_published_run_stands(output: Store, artifacts: dict[str, Path], tmp_p
 class Overtaken(Folder):
     """Another process's manifest comes just before ours."""
 
-    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+    def put_if(self, key: str, source: Source, etag: str | None) -> str | None:
         if key == names.MANIFEST:
             super().put_if(key, b"theirs", None)
         return super().put_if(key, source, etag)
@@ -85,7 +85,7 @@ class Corrupting(Folder):
         super().__init__(root)
         self.times = times
 
-    def put_if(self, key: str, source: Path | bytes, etag: str | None) -> str | None:
+    def put_if(self, key: str, source: Source, etag: str | None) -> str | None:
         new = super().put_if(key, source, etag)
         if key == "model.keras" and self.times > 0:
             self.times -= 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from catsdogs.results import manifest, publish
+from catsdogs.results.completion import Artifact
 from catsdogs.runtime.errors import ConfigError, Interrupted
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -86,10 +87,10 @@ def test_a_publisher_thought_dead_changes_nothing_any_more(output: Store, tmp_pa
     """It knows the etags of before the other came; its late write is refused."""
     (tmp_path / "model.keras").write_bytes(b"first")
     (tmp_path / "other.keras").write_bytes(b"other")
-    artifacts = {"model.keras": tmp_path / "other.keras"}
+    artifacts = {"model.keras": Artifact.of(tmp_path / "other.keras")}
     publish.publish(output, artifacts, "run", "other", Log([]), Interruption())
     with pytest.raises(Interrupted, match="another process is publishing"):
-        publish._upload(output, "model.keras", tmp_path / "model.keras", None)
+        publish._upload(output, "model.keras", Artifact.of(tmp_path / "model.keras"), None)
     assert read(output, "model.keras") == b"other"
     assert manifest.verify(output) == ["model.keras"]
 

@@ -66,7 +66,7 @@ def test_a_writer_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
     code = """if True:
         import os, pathlib, signal
         from catsdogs.storage import volume
-        with volume.new_file(pathlib.Path("name")) as file:
+        with volume.lock(pathlib.Path(".")), volume.new_file(pathlib.Path("name")) as file:
             file.write(b"half")
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -76,9 +76,9 @@ def test_a_writer_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
     assert not (tmp_path / "name").exists()
     volume.write(tmp_path / "name", b"whole")
     assert (tmp_path / "name").read_bytes() == b"whole"
-    assert len(os.listdir(tmp_path)) == 2
+    assert len(os.listdir(tmp_path)) == 4
     with volume.lock(tmp_path):
-        assert sorted(os.listdir(tmp_path)) == [".lock", "name"]
+        assert sorted(os.listdir(tmp_path)) == [".lock", volume.MADE, "name"]
 
 
 def test_a_file_where_a_directory_should_be_is_named(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 from catsdogs.config.history import History
 from catsdogs.runtime.errors import ConfigError, Unavailable
 from catsdogs.runtime.log import Log
+from catsdogs.storage import volume
 from catsdogs.storage.folder import Folder
-from catsdogs.storage.store import Stat
+from catsdogs.storage.store import Source, Stat
+from catsdogs.storage.volume import VolumePath
 from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Mirror, Progress
 from tests.recorder import Recorder
 
@@ -57,11 +59,15 @@ def reports() -> Reports:
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, reports: Reports) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoint", Log([reports]))
+    return Checkpoints(volume.Ledger(volume.root(tmp_path)), Log([reports]))
 
 
-def names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
+def names(directory: Path | VolumePath) -> list[str]:
+    return sorted(path.name for path in opened(directory).iterdir())
+
+
+def opened(path: Path | VolumePath) -> Path:
+    return Path(str(path))
 
 
 def assert_newest(checkpoints: Checkpoints, epoch: int, step: int) -> None:
@@ -164,7 +170,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 def test_one_of_a_newer_format_is_not_guessed_at(checkpoints: Checkpoints) -> None:
     checkpoints.save(checkpoint(1, 5))
-    newest = checkpoints.save(checkpoint(2, 0))
+    newest = opened(checkpoints.save(checkpoint(2, 0)))
     newest.write_bytes(with_format(2)(newest.read_bytes()))
     with pytest.raises(ConfigError, match=rf"{newest}: written by a newer version of catsdogs-train \(format 2;"):
         checkpoints.newest()
@@ -173,7 +179,7 @@ def test_one_of_a_newer_format_is_not_guessed_at(checkpoints: Checkpoints) -> No
 
 def test_one_without_a_format_is_read(checkpoints: Checkpoints, reports: Reports) -> None:
     """As older versions wrote them."""
-    newest = checkpoints.save(checkpoint(2, 0))
+    newest = opened(checkpoints.save(checkpoint(2, 0)))
     newest.write_bytes(without("format.npy")(without("versions.npy")(without("kinds.npy")(newest.read_bytes()))))
     found = checkpoints.newest()
     assert found is not None
@@ -183,7 +189,7 @@ def test_one_without_a_format_is_read(checkpoints: Checkpoints, reports: Reports
 
 
 def test_it_names_the_versions_that_wrote_it(checkpoints: Checkpoints) -> None:
-    path = checkpoints.save(checkpoint(0, 1))
+    path = opened(checkpoints.save(checkpoint(0, 1)))
     with np.load(path) as file:
         versions = json.loads(file["versions"].tobytes())
     assert versions == {"catsdogs-train": version("catsdogs-train"), "keras": version("keras")}
@@ -194,7 +200,7 @@ def test_a_damaged_one_is_passed_over(
     checkpoints: Checkpoints, reports: Reports, damage: Callable[[bytes], bytes]
 ) -> None:
     checkpoints.save(checkpoint(1, 5))
-    newest = checkpoints.save(checkpoint(2, 0))
+    newest = opened(checkpoints.save(checkpoint(2, 0)))
     newest.write_bytes(damage(newest.read_bytes()))
     assert_newest(checkpoints, 1, 5)
     assert reports.damaged == ["000002-000000.npz"]
@@ -203,7 +209,7 @@ def test_a_damaged_one_is_passed_over(
 
 def test_any_flipped_bit_is_noticed_or_of_no_matter(checkpoints: Checkpoints, reports: Reports) -> None:
     checkpoints.save(checkpoint(1, 5))
-    newest = checkpoints.save(checkpoint(2, 0))
+    newest = opened(checkpoints.save(checkpoint(2, 0)))
     data = newest.read_bytes()
     # An odd stride, for other bits of other bytes; most of the file is values, most of the traps are at its end.
     bits = [*range(0, 8 * len(data), 1009), *range(8 * (len(data) - 1000), 8 * len(data), 23)]
@@ -221,7 +227,7 @@ def test_any_flipped_bit_is_noticed_or_of_no_matter(checkpoints: Checkpoints, re
 
 def test_damaged_ones_stand_in_the_way_of_none(checkpoints: Checkpoints, reports: Reports) -> None:
     for step in (5, 6):
-        checkpoints.save(checkpoint(3, step)).write_bytes(b"damaged")
+        opened(checkpoints.save(checkpoint(3, step))).write_bytes(b"damaged")
     assert checkpoints.newest() is None
     assert reports.damaged == ["000003-000006.npz", "000003-000005.npz"]
     for step in (1, 2):
@@ -230,12 +236,25 @@ def test_damaged_ones_stand_in_the_way_of_none(checkpoints: Checkpoints, reports
     assert names(checkpoints.directory) == ["000000-000001.npz", "000000-000002.npz"]
 
 
+def test_the_files_of_others_stay(checkpoints: Checkpoints, reports: Reports) -> None:
+    """Also one that has a checkpoint's name: it is not recorded as the run's own."""
+    checkpoints.save(checkpoint(0, 1))
+    strangers = ["000000-000000.npz", "weights.npz", "000009-000000.npz.bak", "notes.txt"]
+    for name in strangers:
+        (opened(checkpoints.directory) / name).write_bytes(b"somebody else's")
+    for step in (2, 3, 4):
+        checkpoints.save(checkpoint(0, step))
+    assert names(checkpoints.directory) == sorted([*strangers, "000000-000003.npz", "000000-000004.npz"])
+    assert_newest(checkpoints, 0, 4)
+    assert reports.damaged == []
+
+
 class Failing(Folder):
     """A folder that is out of order while `failing`."""
 
     failing = True
 
-    def put(self, key: str, source: Path) -> None:
+    def put(self, key: str, source: Source) -> None:
         if self.failing:
             raise Unavailable("out of order")
         super().put(key, source)
@@ -255,7 +274,7 @@ class TestMirror:
 
     def with_mirror(self, store: Folder, directory: Path, *saved: tuple[int, int]) -> Checkpoints:
         """Return the checkpoints once the uploads of all that were saved have ended."""
-        checkpoints = Checkpoints(directory, Log([]), Mirror(store))
+        checkpoints = Checkpoints(volume.Ledger(volume.root(directory)), Log([]), Mirror(store))
         for epoch, step in saved:
             checkpoints.save(checkpoint(epoch, step))
         assert checkpoints.mirror is not None
@@ -266,11 +285,11 @@ class TestMirror:
         self.with_mirror(store, tmp_path / "lost", (0, 5), (1, 0), (1, 5))
         assert names(store.root) == ["000001-000000.npz", "000001-000005.npz"]
         assert_newest(self.with_mirror(store, tmp_path / "new"), 1, 5)
-        assert names(tmp_path / "new") == names(store.root)
+        assert names(tmp_path / "new/checkpoint") == names(store.root)
 
     def test_a_damaged_volumes_checkpoints_are_fetched(self, store: Folder, tmp_path: Path) -> None:
         checkpoints = self.with_mirror(store, tmp_path / "volume", (1, 0), (1, 5))
-        for path in checkpoints.directory.iterdir():
+        for path in opened(checkpoints.directory).iterdir():
             path.write_bytes(b"damaged")
         assert_newest(checkpoints, 1, 5)
 
@@ -302,4 +321,4 @@ class TestMirror:
         for name in ("deeper/000009-000000.npz", "notes.txt"):
             (store.root / name).write_bytes(b"")
         assert self.with_mirror(store, tmp_path / "volume").newest() is None
-        assert not (tmp_path / "volume").exists()
+        assert not (tmp_path / "volume/checkpoint").exists()
