@@ -12,6 +12,7 @@ from pathlib import Path
 
 from catsdogs.config.settings import Settings
 from catsdogs.pipeline import isolation
+from catsdogs.pipeline.session import peers_of
 from catsdogs.runtime.errors import JobError
 from catsdogs.runtime.log import JsonLines, Log
 from catsdogs.runtime.signals import Interruption
@@ -20,14 +21,23 @@ from catsdogs.runtime.signals import Interruption
 def main(volume: str, archive: str, output: str, paths: list[str]) -> int:
     interruption = Interruption()
     interruption.install()
+    key = os.environ.get("CATSDOGS_WORKER_KEY_FILE")
     settings = Settings.of(
-        archive=archive, output=output, volume=Path(volume), workers=2, worker_address="127.0.0.1:9,127.0.0.1:11"
+        archive=archive,
+        output=output,
+        volume=Path(volume),
+        workers=2,
+        worker_address="127.0.0.1:9,127.0.0.1:11",
+        worker_key_file=Path(key) if key else None,
     )
     try:
         isolation.enter(settings, Log([JsonLines(sys.stderr)]), interruption)
     except JobError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
+    if key:
+        # The transport gets it all the same.
+        assert "secret" in peers_of(settings).key.decode()
     found: dict[str, str | None] = {}
     for path in paths:
         if path.startswith(">"):

@@ -47,7 +47,7 @@ class Secrets:
             "AWS_WEB_IDENTITY_TOKEN_FILE": place / "run/secrets/eks.amazonaws.com/serviceaccount/token",
             # Below a folder from which programs are imported.
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": beside / "deep/token",
-            "CATSDOGS_WORKER_KEY_FILE": place / "run/worker/key",
+            "CATSDOGS_WORKER_KEY_FILE": beside / "worker/key",
         }
         self.files = [*files.values(), self.home / ".mlflow/credentials", self.home / ".netrc", place / "mounted/key"]
         for path in self.files:

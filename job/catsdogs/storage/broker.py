@@ -147,6 +147,7 @@ class Connection:
         self, service: str, name: str, body: bytes = b"", descriptors: Sequence[int] = (), **arguments: object
     ) -> Generator[Frame, None, None]:
         """Yield the call's frames, the last of which has its `result`. Raises what `call` raises."""
+        frames = None
         try:
             frames = self._idle.pop() if self._idle else self._connect()
             frames.send(Frame({"service": service, "name": name, **arguments}, body, descriptors))
@@ -166,6 +167,8 @@ class Connection:
                     frames.close()
                     raise
         except EOFError:
+            if frames is not None:
+                frames.close()
             raise Unavailable("the storage process has ended; start the worker again") from None
 
     def _connect(self) -> _Frames:
@@ -177,6 +180,12 @@ class Connection:
                 ours.close()
                 raise EOFError from error
         return _Frames(ours)
+
+    def close(self) -> None:
+        """Let the broker go. No call may be under way."""
+        for frames in self._idle:
+            frames.close()
+        self._control.close()
 
     def store(self, uri: str, storage_options: StorageOptions) -> "BrokeredStore":
         return BrokeredStore(self, uri.rstrip("/"), storage_options)
