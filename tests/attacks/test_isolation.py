@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,8 @@ VARIABLES = (
     "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD",
     "CATSDOGS_WORKER_KEY", "HTTPS_PROXY", "ANOTHER_TOKEN", "KAGGLE_KEY",
 )  # fmt: skip
-EVERY_PROCESS = tuple(f"/proc/[0-9]*/{name}" for name in ("environ", "cmdline", "task/[0-9]*/environ"))
+OF_PROCESS = ("environ", "cmdline", "task/[0-9]*/environ", "fd/*")
+EVERY_PROCESS = tuple(f"/proc/[0-9]*/{name}" for name in OF_PROCESS)
 
 
 @pytest.fixture
@@ -62,17 +63,16 @@ class Secrets:
             "PYTHONPATH": f"{REPOSITORY / 'job'}{os.pathsep}{beside}",
         }
 
-    def paths(self, volume: Path) -> list[str]:
-        """Every way to them that a name can go."""
+    def paths(self, volume: Path, processes: Sequence[str] = EVERY_PROCESS) -> list[str]:
+        """Every way to them that a name can go. `processes` are what to look at of other processes."""
         link = volume / "link"
         volume.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             link.symlink_to(self.files[0])
         named = [str(path) for path in self.files]
         through = [f"/proc/self/{way}{path}" for path in named[:3] for way in ("root", "cwd/../../../../../..")]
-        processes = ("/proc/self/environ", "/proc/thread-self/environ", "/proc/1/environ", *EVERY_PROCESS)
-        descriptors = ("/proc/self/fd/*", "/proc/[0-9]*/fd/*")
-        return [*named, *through, *processes, *descriptors, str(link), f"{volume}/../home/.aws/credentials"]
+        own = ("/proc/self/environ", "/proc/thread-self/environ", "/proc/1/environ", "/proc/self/fd/*")
+        return [*named, *through, *own, *processes, str(link), f"{volume}/../home/.aws/credentials"]
 
 
 def check_nothing(found: dict[str, str | None]) -> None:
@@ -209,7 +209,7 @@ def is_alive(pid: int) -> bool:
 
 def asked(address: str, paths: list[str]) -> dict[str, str | None]:
     process = subprocess.run(
-        [sys.executable, str(HERE / "peer.py"), address, *paths], capture_output=True, text=True, timeout=100
+        [sys.executable, str(HERE / "peer.py"), address, *paths], capture_output=True, text=True, timeout=200
     )
     assert process.returncode == 0, process.stderr
     found: dict[str, str | None] = json.loads(process.stdout)
@@ -249,7 +249,8 @@ def test_peer_of_tensorflow_gets_no_secret(seaweedfs: S3Server, sample_archive: 
         assert len(brokers) == 2
         for worker, address in enumerate(listed):
             volume = place / "volume" / (f"worker-{worker}" if worker else "")
-            paths = [*Secrets(place).paths(volume), f">{place}/home/x", f">{REPOSITORY}/job/x.py"]
+            others = [f"/proc/{pid}/{name}" for pid in (*brokers, *(job.pid for job in jobs)) for name in OF_PROCESS]
+            paths = [*Secrets(place).paths(volume, others), f">{place}/home/x", f">{REPOSITORY}/job/x.py"]
             found = asked(address, paths)
             check_nothing(found)
             assert not any(seaweedfs.secret_key in (content or "") for content in found.values())

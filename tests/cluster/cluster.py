@@ -63,8 +63,6 @@ class Own:
         self._until("kube-controller-manager", self._has_default_account)
         self._start("coredns")
         self._until("coredns", self._names_are_known)
-        self._start("kube-router")
-        self._until("kube-router", self._policies_are_enforced)
 
     def load(self, found: Engine, *images: str) -> None:
         """Copies images from a container engine to the node, ours also under the name that the chart gives it."""
@@ -73,6 +71,15 @@ class Own:
         for name in self._room.run(*control, "list", "--quiet").stdout.split():
             if name.endswith(f"/{BUILT}"):
                 self._room.run(*control, "tag", name, name.replace(BUILT, f"{IMAGE}:{__version__}"))
+
+    def enforce_policies(self) -> None:
+        """From now on, NetworkPolicies count. Raises Missing."""
+        if "kube-router" not in self._running:
+            for program in ("iptables-save", "ipset"):
+                installed(program, program.removesuffix("-save"))
+            binaries.kube_router()
+            self._start("kube-router")
+            self._until("kube-router", self._policies_are_enforced)
 
     def restart_kubelet(self) -> None:
         self._restart("kubelet", signal.SIGTERM)
@@ -187,7 +194,6 @@ def _own() -> Iterator[Cluster]:
     _check_machine()
     programs = binaries.kubernetes()
     binaries.coredns()
-    binaries.kube_router()
     folder = CACHE / "cluster"
     with alone(folder) as hold, sandbox(folder, hold) as room:
         own = Own(room, programs, folder)
@@ -210,8 +216,6 @@ def _check_machine() -> None:
         "ip": "iproute2",
         "nsenter": "util-linux",
         "openssl": "openssl",
-        "iptables-save": "iptables",
-        "ipset": "ipset",
         "mount": "mount",
     }.items():
         installed(program, package)

@@ -20,7 +20,9 @@ CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.ar
 
 @pytest.fixture
 def strangers(own: Own, storage: Storage, helm: Helm, namespace: Namespace) -> Iterator[list[Namespace]]:
-    """Pods that belong to no run: one beside the run's, with labels nearly its own, and one in another namespace."""
+    """Pods that belong to no run: one beside the run's, and one with its labels in another namespace. From now on the
+    cluster enforces policies."""
+    own.enforce_policies()
     with contextlib.ExitStack() as stack:
         other = stack.enter_context(Namespace(namespace.cluster, storage, helm, namespace.folder))
         labels = {"app.kubernetes.io/name": "catsdogs-train", "app.kubernetes.io/instance": "other"}
