@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,7 @@ def test_life_of_an_object(storage: str, tmp_path: Path) -> None:
         # Whoever stops reading can go on with something else.
         stream = run.stream("large", 0, len(LARGE), stat.etag)
         assert LARGE.startswith(next(stream))
-        stream.close()
+        del stream
         with path.open("rb") as file:
             file.seek(100)
             run.put("from an open file", file)
@@ -103,12 +103,13 @@ def test_nothing_but_its_run(
     """Whoever has taken over the training process gets no further with its connection."""
     with started(storage) as (connection, _):
         there = connection.store(f"s3://{storage}/{store}", StorageOptions(timeout=0))
-        for name, use in {
+        uses: dict[str, Callable[[], object]] = {
             "put_if": lambda: there.put_if(key, b"data", None),
             "stat": lambda: there.stat(key),
             "stream": lambda: list(there.stream(key, 0, 1, '"x"')),
             "delete": lambda: there.delete(key),
-        }.items():
+        }
+        for name, use in uses.items():
             with subtests.test(use=name):
                 context = contextlib.suppress(NotFound, Changed)
                 with context if name in allowed else pytest.raises(PermissionDenied, match="not this run's"):
