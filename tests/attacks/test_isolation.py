@@ -186,6 +186,23 @@ def test_without_landlock_variables_stay_secret(user: str, place: Path) -> None:
     check_nothing(json.loads(process.stdout))
 
 
+def test_signal_while_a_worker_splits_in_two(place: Path) -> None:
+    """None is lost between the two programs that one process executes, and nothing is left."""
+    where = ("--archive=x.zip", "--output=out", "--volume=volume", "--workers=2", "--worker-index=1")
+    for delay in (0.2, 0.4, 0.6):
+        listed = f"--worker-address={addresses(2)}"
+        with Job("run", *where, listed, env={"TMPDIR": str(place)}, directory=place / "work") as job:
+            job.until_true(lambda: job.catches(signal.SIGTERM))
+            time.sleep(delay)
+            job.process.send_signal(signal.SIGTERM)
+            assert job.wait(20) == 75
+        assert "SIGTERM received" in job.said()
+    deadline = time.monotonic() + 10
+    while list(place.glob("catsdogs-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def listening(pid: int) -> int:
     """How many TCP ports the process listens on."""
     inodes = set()

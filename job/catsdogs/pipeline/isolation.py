@@ -80,11 +80,11 @@ def enter(settings: Settings, log: Log, interruption: Interruption) -> None:
 def _split(settings: Settings, interruption: Interruption) -> NoReturn:
     """Go on as two processes: the broker, and this one, which executes the program again. Raises Interrupted."""
     paths = [str(path) for path in secret_paths(os.environ, settings.worker_key_file)]
-    scratch = _scratch()
-    ours, theirs = socket.socketpair()
     # Held back until the program handles them again.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     interruption.check()
+    scratch = _scratch()
+    ours, theirs = socket.socketpair()
     confinement.hide()
     if os.fork() == 0:
         ours.close()
