@@ -61,7 +61,7 @@ def undecoded(arguments: list[str]) -> None:
     def unchecked(data: bytes) -> None:
         del data
 
-    split.decode = unchecked  # type: ignore[assignment, attr-defined]
+    split.check = unchecked  # type: ignore[attr-defined]
     sys.argv = ["catsdogs", "prepare", *arguments]
     main(Interruption())
 

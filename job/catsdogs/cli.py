@@ -29,12 +29,21 @@ INPUT_OUTPUT = Group.INPUT_OUTPUT.value
 
 
 def part_of_run(function: "Callable[[Settings, Log, Interruption], None]") -> click.Command:
-    """Make a function of (settings, log, interruption) a subcommand that takes all OPTIONS."""
+    """Make a function of (settings, log, interruption) a subcommand that takes all OPTIONS.
+
+    With several workers the function runs without secrets: see `pipeline.isolation`.
+    """
 
     def command(log_format: str, **options: Any) -> None:
         worker = options["worker_index"] = own_index(options["workers"], options["worker_index"])
+        interruption = click.get_current_context().obj
         try:
-            function(make_settings(options), make_log(log_format, worker), click.get_current_context().obj)
+            settings, log = make_settings(options), make_log(log_format, worker)
+            if settings.workers > 1:
+                from catsdogs.pipeline import isolation
+
+                isolation.enter(settings, log, interruption)
+            function(settings, log, interruption)
         except JobError as error:
             if worker:
                 error.args = (f"worker {worker}: {error}",)

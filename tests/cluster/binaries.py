@@ -38,6 +38,13 @@ def coredns() -> Path:
     return _built(module, f"coredns-{_version(module, 'github.com/coredns/coredns')}", ".") / "coredns"
 
 
+def kube_router() -> Path:
+    """kube-router, which enforces NetworkPolicies. The first call takes minutes. Raises Missing, and
+    CalledProcessError if the build fails."""
+    module, path = HERE / "kube-router", "github.com/cloudnativelabs/kube-router/v2"
+    return _built(module, f"kube-router-{_version(module, path)}", "tool") / "kube-router"
+
+
 def _built(module: Path, name: str, package: str, flags: str = "") -> Path:
     """The folder with what `go build` makes of the package."""
     pins = [module / "go.mod", module / "go.sum", *module.glob("*.go")]

@@ -72,6 +72,15 @@ class Own:
             if name.endswith(f"/{BUILT}"):
                 self._room.run(*control, "tag", name, name.replace(BUILT, f"{IMAGE}:{__version__}"))
 
+    def enforce_policies(self) -> None:
+        """From now on, NetworkPolicies count. Raises Missing."""
+        if "kube-router" not in self._running:
+            for program in ("iptables-save", "ipset"):
+                installed(program, program.removesuffix("-save"))
+            binaries.kube_router()
+            self._start("kube-router")
+            self._until("kube-router", self._policies_are_enforced)
+
     def restart_kubelet(self) -> None:
         self._restart("kubelet", signal.SIGTERM)
         # It takes extended resources that no plugin of its own offers for leftovers.
@@ -124,6 +133,9 @@ class Own:
         with contextlib.suppress(OSError), socket.create_connection((INSIDE, 53), 1):
             return True
         return False
+
+    def _policies_are_enforced(self) -> bool:
+        return "KUBE-ROUTER-FORWARD" in self._room.run("iptables-save").stdout
 
     def _offer_gpus(self) -> None:
         self.api.merge(f"/api/v1/nodes/{NODE}/status", {"status": {"capacity": {GPU: str(GPUS)}}})

@@ -177,4 +177,17 @@ def command(name: str, programs: Path, folder: Path) -> list[str | Path]:
             ]
         case "coredns":
             return [binaries.coredns(), "-conf", folder / "Corefile"]
+        case "kube-router":
+            return [
+                binaries.kube_router(),
+                f"--kubeconfig={folder}/admin",
+                f"--hostname-override={NODE}",
+                # The pods' network is CNI's, and there are no Services with an address.
+                "--run-router=false",
+                "--run-service-proxy=false",
+                "--enable-cni=false",
+                "--run-firewall",
+                "--health-port=0",
+                "--service-cluster-ip-range=198.18.78.0/24",
+            ]
     raise AssertionError(name)

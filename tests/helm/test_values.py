@@ -262,6 +262,7 @@ BASES: dict[str, Any] = {
     "cronJob.": {"cronJob": {"schedule": "@daily"}},
     "networkPolicy.endpoint": {"networkPolicy": {"enabled": True}},
     "networkPolicy.extra": {"networkPolicy": {"enabled": True}},
+    "networkPolicy.allowAnyIngress": {"workers": 2},
     # Without a Secret of the user's, each rendering has another key.
     "workerTimeout": {"workers": 2, "workerKey": {"existingSecret": "a"}},
     "workerKey.": {"workers": 2, "workerKey": {"existingSecret": "a"}},

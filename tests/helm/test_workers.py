@@ -1,10 +1,12 @@
 """Several workers: an Indexed Job, names for its pods, a place for each, and the way between them."""
 
+import itertools
 import json
 
 import pytest
+import yaml
 
-from tests.helm.chart import FILES, Helm, environment
+from tests.helm.chart import CHART, FILES, Helm, environment, pods
 from tests.helm.relations import problems
 
 
@@ -88,3 +90,60 @@ def test_the_network_policy_lets_workers_talk(helm4: Helm, gpus: int, ports: lis
     assert policy["egress"][0] == {"to": peers, **rule}
     alone = helm4.of("networkPolicy.enabled=true", f"gpu.count={gpus}").one("NetworkPolicy")["spec"]
     assert policy["egress"][1:] == alone["egress"]
+
+
+CHOICES = list(itertools.product(["minimal", "cpu", "cron"], [1, 2], [False, True], [False, True]))
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "enabled", "anybody"), [*CHOICES, *((name, 2, False, False) for name in FILES)]
+)
+def test_none_but_workers_may_connect(helm4: Helm, name: str, workers: int, enabled: bool, anybody: bool) -> None:
+    """Unless a value says so, and whatever the other values are."""
+    policy = f"--set-json=networkPolicy={json.dumps({'enabled': enabled, 'allowAnyIngress': anybody})}"
+    more = f"--set=workers={workers},volume.accessMode=ReadWriteMany"
+    rendered = helm4.template(f"--values={FILES[name]}", more, policy)
+    policies = rendered.all("NetworkPolicy")
+    limited = (enabled or workers > 1) and not anybody
+    if not enabled and not limited:
+        assert policies == []
+        return
+    [made] = policies
+    spec = made["spec"]
+    assert ("Ingress" in spec["policyTypes"], "Egress" in spec["policyTypes"]) == (limited, enabled)
+    assert ("egress" in spec) == enabled
+    own = {"podSelector": {"matchLabels": labels(name)}}
+    assert spec["podSelector"] == own["podSelector"]
+    if limited and workers > 1:
+        [rule] = spec["ingress"]
+        assert rule["from"] == [own]
+    else:
+        assert "ingress" not in spec
+    # It selects the run's pods, and of another release none.
+    for pod in pods(rendered.manifests):
+        assert own["podSelector"]["matchLabels"].items() <= pod.metadata["labels"].items()
+
+
+def labels(name: str) -> dict[str, str]:
+    values = yaml.safe_load(FILES[name].read_text())
+    return {
+        "app.kubernetes.io/name": values.get("nameOverride") or "catsdogs-train",
+        "app.kubernetes.io/instance": "pets",
+    }
+
+
+@pytest.mark.parametrize("label", ["app.kubernetes.io/name", "app.kubernetes.io/instance"])
+def test_pods_cannot_leave_the_network_policy(helm4: Helm, label: str) -> None:
+    process = helm4(
+        "template", "pets", CHART, "--set=bucket=pets,workers=2", f"--set-json=podLabels={json.dumps({label: 'x'})}"
+    )
+    assert process.returncode != 0
+    assert f"podLabels: {label} is the chart's own label" in process.stderr
+
+
+@pytest.mark.parametrize(("settings", "warned"), [("workers=2", False), ("workers=1", False), ("workers=2,ANY", True)])
+def test_open_ports_are_warned_about(helm4: Helm, settings: str, warned: bool) -> None:
+    told = settings.replace("ANY", "networkPolicy.allowAnyIngress=true")
+    process = helm4("install", "pets", CHART, "--dry-run=client", f"--set=bucket=pets,{told}")
+    assert process.returncode == 0, process.stderr
+    assert ("WARNING: networkPolicy.allowAnyIngress" in process.stdout) == warned

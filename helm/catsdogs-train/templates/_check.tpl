@@ -16,6 +16,11 @@
 {{- if and .serviceAccount.annotations (not .serviceAccount.create) -}}
 {{- fail "serviceAccount.annotations: require serviceAccount.create; annotate an existing account yourself" -}}
 {{- end -}}
+{{- range $label, $_ := include "catsdogs-train.selectorLabels" $ | fromYaml -}}
+{{- if hasKey $.Values.podLabels $label -}}
+{{- fail (printf "podLabels: %s is the chart's own label, by which its NetworkPolicy and Service select the pods; choose another" $label) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .storage.caBundle.configMap .storage.caBundle.secret -}}
 {{- fail "storage.caBundle: set configMap or secret, not both" -}}
 {{- end -}}

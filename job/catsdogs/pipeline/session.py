@@ -14,7 +14,7 @@ from catsdogs.results.log_upload import LogUpload
 from catsdogs.runtime.events import Started, StorageWaiting
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage import volume
+from catsdogs.storage import broker, volume
 from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions, Store
 from catsdogs.storage.volume import Ledger
@@ -118,6 +118,16 @@ def _joined(
         group.finish()
 
 
+def _key(settings: Settings) -> bytes:
+    """Return the workers' key, from its file or from the storage process, if that alone can read it."""
+    if settings.worker_key_file is None or settings.workers == 1:
+        return key.NO_KEY
+    connected = broker.connection()
+    if connected is None:
+        return key.read(settings.worker_key_file)
+    return bytes.fromhex(connected.call(broker.WORKER_KEY, "read"))
+
+
 def peers_of(settings: Settings) -> Peers:
     """Return the workers of a run with these settings. Raises ConfigError if their key cannot be read."""
     return Peers(
@@ -126,7 +136,7 @@ def peers_of(settings: Settings) -> Peers:
         timeout=settings.worker_timeout,
         heartbeat_timeout=settings.heartbeat_timeout,
         options={"version": __version__, "run_id": settings.run_id, **settings.model_settings()},
-        key=key.read(settings.worker_key_file) if settings.worker_key_file and settings.workers > 1 else key.NO_KEY,
+        key=_key(settings),
     )
 
 

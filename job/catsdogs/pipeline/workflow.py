@@ -30,7 +30,7 @@ from catsdogs.results.job_log import before_training, lines_of
 from catsdogs.results.log_upload import snapshot
 from catsdogs.results.metrics import Shard, combined
 from catsdogs.results.tensorboard import EventFiles
-from catsdogs.results.tracking import Tracker
+from catsdogs.results.tracking import tracker_of
 from catsdogs.runtime import gpu, memory
 from catsdogs.runtime.errors import ConfigError, VolumeError
 from catsdogs.runtime.events import (
@@ -127,7 +127,7 @@ class Run:
         self.settings, self.log, self.interruption = session.settings, session.log, session.interruption
         self.storage_options, self.output, self.log_upload = session.storage_options, session.output, session.log_upload
         self.ledger, self.group = session.ledger, session.group
-        self.tracker = Tracker(session.settings, session.log)
+        self.tracker = tracker_of(session.settings, session.log)
 
     def prepare(self) -> Split:
         """Return the split, built from the archive if the volume has none that is complete.

@@ -4,18 +4,21 @@ Server, credentials and experiment come from MLflow's own variables: MLFLOW_TRAC
 MLFLOW_EXPERIMENT_NAME and so on. Whatever may block runs in a thread.
 """
 
+import contextlib
 import csv
 import io
+import json
 import logging
 import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from catsdogs.config.extras import TRACKING_URI
 from catsdogs.config.history import HistoryRow
@@ -23,9 +26,10 @@ from catsdogs.config.settings import Settings
 from catsdogs.results import documents, names
 from catsdogs.results.completion import Artifact
 from catsdogs.runtime.errors import VolumeError, masked
-from catsdogs.runtime.events import Tracked, Tracking, Untracked
+from catsdogs.runtime.events import EVENTS, Event, Tracked, Tracking, Untracked
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
+from catsdogs.storage import broker
 
 TAG = "catsdogs.result"
 """The MLflow run's tag with the address at which the run is published."""
@@ -76,7 +80,7 @@ class Tracker:
         """Log the epochs that are not logged yet, in the background. What fails is logged with the next epoch."""
         if self.uri:
             self._pending.cancel()  # this one logs all that it would have logged
-            self._pending = self._pool.submit(self._log, list(history), {})
+            self._pending = self._pool.submit(self.log_now, list(history), {})
 
     def finish(self, artifacts: Mapping[str, Artifact], interruption: Interruption) -> None:
         """Log the rest of a trained run, its final metrics and its artifacts (name → file).
@@ -91,7 +95,7 @@ class Tracker:
         except (ValueError, KeyError, TypeError, csv.Error):
             raise VolumeError(f"{artifact.path}: damaged; remove the artifacts.json beside it to train again") from None
         self._pending.cancel()
-        task, deadline = self._pool.submit(self._log, history, artifacts), time.monotonic() + MAX_WAIT
+        task, deadline = self._pool.submit(self.log_now, history, artifacts), time.monotonic() + MAX_WAIT
         while not task.done() and time.monotonic() < deadline:
             wait([task], timeout=0.1)
             interruption.check()
@@ -100,7 +104,8 @@ class Tracker:
         elif task.exception() is None:
             self.log.emit(Tracked(uri=self.shown, epochs=len(history), artifacts=len(artifacts)))
 
-    def _log(self, history: History, artifacts: Mapping[str, Artifact]) -> None:
+    def log_now(self, history: History, artifacts: Mapping[str, Artifact]) -> None:
+        """Log what is not logged yet. Raises whatever MLflow raises, once that is reported."""
         try:
             client = self._client()
             run = self._run = self._run or self._open(client, history)
@@ -173,6 +178,68 @@ class Tracker:
         epochs = sum(name == "loss" for name, _ in self._logged)
         self.log.emit(Tracking(uri=self.shown, run=run, epochs=epochs))
         return str(run)
+
+
+class BrokeredTracker(Tracker):
+    """Logs one run through the storage broker, which has MLflow's variables."""
+
+    def __init__(self, settings: Settings, log: Log, connection: broker.Connection):
+        super().__init__(settings, log)
+        self._connection = connection
+        self.uri = self.shown = str(connection.call("tracker", "shown"))
+
+    def log_now(self, history: History, artifacts: Mapping[str, Artifact]) -> None:
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(artifact.opened()) for artifact in artifacts.values()]
+            frames = self._connection.frames(
+                "tracker", "log", json.dumps(list(history)).encode(), [file.fileno() for file in opened],
+                artifacts=[[name, artifact.sha256] for name, artifact in artifacts.items()],
+            )  # fmt: skip
+            for frame in frames:
+                if "event" in frame.head:
+                    self.log.emit(EVENTS[frame.head["event"]](**frame.head["fields"]))
+                elif not frame.head["result"]:
+                    raise RuntimeError("MLflow fails")  # as reported by the event before
+
+
+class TrackerService:
+    """The broker's side of a BrokeredTracker."""
+
+    def __init__(self, settings: Settings):
+        self._events: list[Event] = []
+        self._tracker = Tracker(settings, cast(Log, self))
+        self._logging = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        """Keep an event of the tracker, which is the caller's to report."""
+        self._events.append(event)
+
+    def __call__(self, call: broker.Frame, reply: broker.Reply) -> object:
+        if call.head["name"] == "shown":
+            return self._tracker.shown
+        with self._logging, tempfile.TemporaryDirectory(prefix="catsdogs-") as directory:
+            artifacts = {}
+            for index, (name, sha256) in enumerate(call.head["artifacts"]):
+                path = Path(directory, str(index))
+                with os.fdopen(os.dup(call.descriptors[index]), "rb") as source, path.open("wb") as target:
+                    source.seek(0)
+                    shutil.copyfileobj(source, target)
+                artifacts[name] = Artifact(path, sha256)
+            succeeded = True
+            try:
+                self._tracker.log_now(json.loads(call.body), artifacts)
+            except Exception:  # reported by an event
+                succeeded = False
+            for event in self._events:
+                reply(broker.Frame({"event": event.name, "fields": Event.data(event)}))
+            self._events.clear()
+            return succeeded
+
+
+def tracker_of(settings: Settings, log: Log) -> Tracker:
+    """Return what logs the run: from this process, or through the storage broker."""
+    connection = broker.connection()
+    return Tracker(settings, log) if connection is None else BrokeredTracker(settings, log, connection)
 
 
 def _experiment(client: Any) -> str:

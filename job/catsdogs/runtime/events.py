@@ -396,6 +396,14 @@ class StorageWaiting(Event, name="waiting", template="waiting for storage, {left
     left: float
 
 
+class Unconfined(
+    Event,
+    name="unconfined",
+    template="this system lacks Landlock: whoever reaches the workers' ports can read this user's files",
+    warning=True,
+): ...
+
+
 class ArtifactVerified(Event, name="artifact", template="{name}: {size!b}, as the manifest says"):
     artifact: str
     size: int

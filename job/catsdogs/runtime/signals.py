@@ -15,6 +15,7 @@ from catsdogs.runtime.errors import Interrupted
 MAX_SECONDS = 9.0
 """From the signal to the end of the process if no safe point is reached, as when the network stalls. What is on the
 volume by then is intact, as after a kill. Kubernetes' default grace period is 30 seconds."""
+SIGNALS = frozenset([signal.SIGTERM, signal.SIGINT])
 ERASE_LINE = "\r\033[2K"
 
 
@@ -22,13 +23,17 @@ class Interruption:
     """Polled between batches, images and artifacts; `check` ends the job once a signal has arrived."""
 
     signal_name: str | None = None
+    """The signal that has arrived, or "none" once something else ends the job."""
+    _lost: str | None = None
     advice = "progress is saved; the same command goes on from there"
     """What the user can rely on. Commands that save no progress replace it."""
 
     def install(self) -> None:
         """From now on, remember the first signal; the second ends the process at once."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, self._receive)
+        # A process that executed this program may have held them back until now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def check(self) -> None:
         """Raise Interrupted if a signal has arrived."""
@@ -37,19 +42,31 @@ class Interruption:
 
     def end(self) -> NoReturn:
         """Raise Interrupted: this process or another worker of its run has received a signal."""
+        if self._lost is not None:
+            raise Interrupted(f"{self._lost}: {self.advice}")
         raise Interrupted(f"{self.signal_name or 'a signal to another worker'} received: {self.advice}")
+
+    def lose(self, what: str) -> None:
+        """End the job as a signal does, from any thread, because something that it needs is gone."""
+        if self.signal_name is None:
+            self._lost = what
+            self.signal_name = "none"
+            self._limit(f"{what}: no safe point came in {MAX_SECONDS:.0f} s")
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_name is not None:
-            self._end("received again: ended at once")
+            self._end(f"{signal.Signals(number).name} received again: ended at once")
         self.signal_name = signal.Signals(number).name
-        timer = threading.Timer(MAX_SECONDS, self._end, [f"received: no safe point came in {MAX_SECONDS:.0f} s"])
+        self._limit(f"{self.signal_name} received: no safe point came in {MAX_SECONDS:.0f} s")
+
+    def _limit(self, reason: str) -> None:
+        timer = threading.Timer(MAX_SECONDS, self._end, [reason])
         timer.daemon = True
         timer.start()
 
-    def _end(self, what: str) -> None:
+    def _end(self, reason: str) -> None:
         erase_live_line()
-        line = f"catsdogs: {self.signal_name} {what}; the same command goes on from the last checkpoint\n"
+        line = f"catsdogs: {reason}; the same command goes on from the last checkpoint\n"
         # os.write, since print is not reentrant and a handler may interrupt a print.
         os.write(2, line.encode())
         os._exit(Interrupted.exit_code)

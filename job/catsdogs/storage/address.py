@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from catsdogs.runtime.errors import ConfigError
+from catsdogs.storage import broker
 from catsdogs.storage.store import DEFAULTS, StorageOptions, Store
 
 
@@ -20,6 +21,8 @@ def open_store(uri: str, storage_options: StorageOptions = DEFAULTS) -> Store:
 
         return Folder(Path(uri))
     if scheme == "s3" and bucket:
+        if (connected := broker.connection()) is not None:
+            return connected.store(uri, storage_options)
         from catsdogs.storage.s3 import Bucket
 
         return Bucket(bucket, prefix.strip("/"), storage_options)

@@ -40,6 +40,8 @@ KINDS = {
     "configmaps": Kind("api/v1", True),
     "serviceaccounts": Kind("api/v1", True),
     "persistentvolumeclaims": Kind("api/v1", True),
+    "services": Kind("api/v1", True),
+    "networkpolicies": Kind("apis/networking.k8s.io/v1", True),
     "resourcequotas": Kind("api/v1", True),
     "limitranges": Kind("api/v1", True),
     "nodes": Kind("api/v1", False),

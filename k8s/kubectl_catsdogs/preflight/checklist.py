@@ -19,7 +19,8 @@ Value = TypeVar("Value")
 
 
 def check(cluster: Cluster, required: Requirements) -> int:
-    """Write a line for each check, and how to correct it if it fails. Return 78 if one fails, else 0.
+    """Write a line for each check, and how to correct it if it fails. Return 78 if one fails, else 0. A warning is no
+    failure.
 
     What may not be read counts as met. Raises Unavailable, and PermissionDenied for invalid credentials.
     """
@@ -42,6 +43,7 @@ def lines(cluster: Cluster, required: Requirements) -> list[Line]:
         _secret(cluster, required),
         _volume(cluster, required),
         *_nodes(cluster, required),
+        *filter(None, [checks.ingress(required)]),
     ]
 
 

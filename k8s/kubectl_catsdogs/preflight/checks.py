@@ -13,7 +13,7 @@ ENFORCED = "pod-security.kubernetes.io/enforce"
 LEVELS = ("privileged", "baseline", "restricted")
 
 
-OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"
+OK, WARNING, PROBLEM, UNKNOWN = "ok", "warning", "problem", "unknown"
 
 
 class Line(NamedTuple):
@@ -92,6 +92,21 @@ def room(required: Requirements, nodes: list[Object]) -> Line:
             return _too_few(required, places, f"with {text} each", fit)
         return Line(OK, f"{plural(len(fit), 'node')} with {text} ({listed(_names(fit))})")
     return Line(PROBLEM, f"no node that the pod may use has {text}", "lower resources.requests, or add a larger node")
+
+
+def ingress(required: Requirements) -> Line | None:
+    """Return who may connect to the workers' ports; None for a single worker, which opens none."""
+    if required.workers == 1:
+        return None
+    if required.any_ingress:
+        return Line(
+            WARNING,
+            "anybody who can reach the workers may connect to them, read and write their volume and change the model",
+            "leave networkPolicy.allowAnyIngress out",
+        )
+    return Line(
+        OK, "a NetworkPolicy lets only the release's pods connect to the workers, if the network plugin enforces it"
+    )
 
 
 def secret(required: Requirements, namespace: str, existing: Object | None) -> Line:

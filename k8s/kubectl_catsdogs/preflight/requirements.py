@@ -33,6 +33,10 @@ class Requirements:
     node_selector: dict[str, str] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=lambda: {"cpu": "2", "memory": "4Gi"})
     workers: int = 1
+    network_policy: bool = False
+    """Whether the pods' traffic is limited even for a single worker, networkPolicy.enabled."""
+    any_ingress: bool = False
+    """Whether anybody may connect to the pods, networkPolicy.allowAnyIngress."""
 
     @property
     def pod(self) -> Object:
@@ -48,7 +52,9 @@ class Requirements:
         """What helm creates, plurals; it keeps the release in a Secret."""
         claims = ["persistentvolumeclaims"] if self.volume_type == "pvc" and not self.claim else []
         services = ["services"] if self.workers > 1 else []
-        return ["jobs", "serviceaccounts", "secrets", *claims, *services]
+        several = self.workers > 1 and not self.any_ingress
+        policies = ["networkpolicies"] if several or self.network_policy else []
+        return ["jobs", "serviceaccounts", "secrets", *claims, *services, *policies]
 
 
 def requirements_of(values: Path | None, **flags: Any) -> Requirements:
@@ -81,6 +87,8 @@ def _merged(given: Object, flags: dict[str, Any]) -> Requirements:
         "claim": dig(given, "volume", "existingClaim"),
         "node_selector": dig(given, "nodeSelector"),
         "workers": dig(given, "workers"),
+        "network_policy": dig(given, "networkPolicy", "enabled"),
+        "any_ingress": dig(given, "networkPolicy", "allowAnyIngress"),
         "requests": defaults.requests | {name: str(value) for name, value in requests.items()},
     }
     known = {

@@ -431,6 +431,37 @@ def test_a_volume_that_goes_with_its_pod_needs_no_class(ready: Api, plugin: Plug
     assert "volume.type=emptyDir needs no storage class" in told.stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "mark", "created"),
+    [
+        ("workers: 1", "", False),
+        ("workers: 1\nnetworkPolicy: {enabled: true}", "", True),
+        ("workers: 2", "ok", True),
+        ("workers: 2\nnetworkPolicy: {allowAnyIngress: true}", "warning", False),
+        ("workers: 2\nnetworkPolicy: {enabled: true, allowAnyIngress: true}", "warning", True),
+    ],
+)
+def test_who_may_connect_to_workers(
+    text: str, mark: str, created: bool, ready: Api, plugin: Plugin, tmp_path: Path
+) -> None:
+    ready.put("nodes", node("b", gpus=2))
+    path = tmp_path / "values.yaml"
+    path.write_text(text)
+    told = plugin("check", "-f", path)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert ("networkpolicies" in told.stdout.splitlines()[0]) == created
+    lines = [line for line in told.stdout.splitlines() if "connect to the" in line]
+    assert [line.split()[0] for line in lines] == ([mark] if mark else [])
+    assert ("fix: leave networkPolicy.allowAnyIngress out" in told.stdout) == (mark == "warning")
+
+
+def test_who_may_not_create_the_policy_learns_it(ready: Api, plugin: Plugin) -> None:
+    ready.denied.add(("create", "networkpolicies"))
+    told = plugin("check", "--workers=2", "--gpus=0")
+    assert told.returncode == 78
+    assert "problem  you may not create networkpolicies in namespace default" in told.stdout
+
+
 def test_what_may_not_be_read_is_a_line(ready: Api, plugin: Plugin) -> None:
     ready.denied |= {("get", "*"), ("list", "*")}
     told = plugin("check", "--secret=storage")
