@@ -377,6 +377,17 @@ class StorageWaiting(Event, name="waiting", template="waiting for storage, {left
     left: float
 
 
+class LeaseWaiting(
+    Event,
+    name="lease-waiting",
+    template="waiting: another process publishes this run, on {host} since {since}; waited {waited!t} so far ({lease})",
+):
+    host: str
+    since: str
+    lease: str
+    waited: float
+
+
 class ArtifactVerified(Event, name="artifact", template="{name}: {size!b}, as the manifest says"):
     artifact: str
     size: int
