@@ -64,11 +64,11 @@ def run(settings: Settings, log: Log, interruption: Interruption) -> None:
         gpu.require()
 
     def publish_only(run: "Run") -> None:
-        memory.require(memory.TENSORFLOW, "a training")
+        memory.require_for_training()
         run.publish(run.trained())
 
     def everything(run: "Run") -> None:
-        memory.require(memory.TENSORFLOW, "a training")
+        memory.require_for_training()
         run.publish(run.train(run.prepare()))
 
     # Where worker 0 has trained already, only its own part is left, and it waits for no other.
@@ -228,7 +228,7 @@ class Run:
         from catsdogs.training import devices
 
         self.interruption.check()
-        memory.require(memory.TENSORFLOW, "a training")
+        memory.require_for_training()
         settings = self.settings
         devices.load()
         # TensorFlow's workers wait for each other while no thread of Python runs, and thus without heartbeats: none may
