@@ -311,11 +311,24 @@ def _exit_code(interruption: Interruption) -> int:
         import traceback
 
         erase_live_line()
-        shortage = memory.shortage(error)
-        if shortage is not None:
-            complain(str(shortage))
-            return shortage.exit_code
+        known = _known(error)
+        if known is not None:
+            complain(str(known))
+            return known.exit_code
         traceback.print_exc()
         complain("this is a bug; please report it with the lines above")
         return 1
     return 0
+
+
+def _known(error: Exception) -> JobError | None:
+    """Return the error for an exception that the volume or lack of memory has caused, from whatever code; else None."""
+    from catsdogs.storage import volume
+
+    try:
+        with volume.failures("a file", only_known=True):
+            raise error
+    except JobError as failure:
+        return failure
+    except Exception:
+        return memory.shortage(error)

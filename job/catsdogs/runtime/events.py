@@ -107,6 +107,17 @@ class ArchiveOpened(
     dogs: int
 
 
+class ArchiveGone(
+    Event,
+    name="archive-gone",
+    template="archive {uri} is gone; the volume has all images of this run ({reason})",
+    shared=True,
+    warning=True,
+):
+    uri: str
+    reason: str
+
+
 class PassedOver(
     Event,
     name="passed-over",

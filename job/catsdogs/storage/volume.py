@@ -24,6 +24,12 @@ _ADVICE = {
     errno.EROFS: "it is read-only; mount it writable",
     errno.EACCES: "permission denied; make it writable for this user",
     errno.EPERM: "permission denied; make it writable for this user",
+    **dict.fromkeys((errno.EIO, errno.EREMOTEIO, errno.EUCLEAN), "the disk fails; check it, or use another volume"),
+    # Of NFS, of a removed device, of FUSE.
+    **dict.fromkeys(
+        (errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN), "the volume is no longer there; mount it again"
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open; raise the limit (ulimit -n)"),
 }
 
 
@@ -31,7 +37,8 @@ _ADVICE = {
 def failures(path: Path | str, only_known: bool = False) -> Iterator[None]:
     """Turn an OSError in the block into VolumeError: which file, what the system reports, what to do.
 
-    With `only_known`, only a full or unwritable volume becomes VolumeError; another OSError may be a bug, and stays.
+    With `only_known`, only a full, failing or unwritable volume becomes VolumeError; another OSError may be a bug, and
+    stays.
     """
     try:
         yield
