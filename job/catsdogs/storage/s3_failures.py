@@ -38,6 +38,9 @@ _TRANSIENT = {
     "XAmzContentSHA256Mismatch",
 }
 """Error codes that may come with a status below 500."""
+_CLOCK = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
+_CLOCK_WORDS = ("Signature expired", "Signature not yet current", "time and the server's time is too large")
+"""Error codes, and what other codes say, if the clocks of client and server are too far apart."""
 _CREDENTIAL_OPERATIONS = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "CreateToken")
 """Requests of botocore itself, for the credentials of a role."""
 
@@ -74,6 +77,11 @@ def _of_response(response: Mapping[str, Any], operation: str, uri: str) -> JobEr
     metadata = response.get("ResponseMetadata", {})
     status = metadata.get("HTTPStatusCode", 0)
     reason = " ".join(f"{code} {response.get('Error', {}).get('Message', '')}".split())[:MAX_REASON]
+    if code in _CLOCK or (status == 403 and any(words in reason for words in _CLOCK_WORDS)):
+        return Unavailable(
+            f"{uri}: storage refuses the time of the request ({reason}); the clock of this machine or of the storage is"
+            " wrong: set it, then try again"
+        )
     if status >= 500 or status in (409, 429) or code in _TRANSIENT:
         return Unavailable(f"{uri}: storage fails ({reason}); try again later")
     if operation in _CREDENTIAL_OPERATIONS:
