@@ -6,11 +6,15 @@ are. So a block that asks S3 for something has `s3_failures` around it, and no o
 
 import contextlib
 import http.client
+import time
 from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from catsdogs.runtime.errors import Changed, ConfigError, JobError, NotFound, PermissionDenied, Unavailable
 
+MAX_SKEW = 15 * 60
+"""Seconds between the clocks of client and server that S3 allows."""
 MAX_REASON = 400
 """Characters of what a library or a server says that are shown."""
 _DENIED = {
@@ -77,7 +81,8 @@ def _of_response(response: Mapping[str, Any], operation: str, uri: str) -> JobEr
     metadata = response.get("ResponseMetadata", {})
     status = metadata.get("HTTPStatusCode", 0)
     reason = " ".join(f"{code} {response.get('Error', {}).get('Message', '')}".split())[:MAX_REASON]
-    if code in _CLOCK or (status == 403 and any(words in reason for words in _CLOCK_WORDS)):
+    skewed = any(words in reason for words in _CLOCK_WORDS) or _is_skewed(metadata.get("HTTPHeaders", {}).get("date"))
+    if code in _CLOCK or (status == 403 and skewed):
         return Unavailable(
             f"{uri}: storage refuses the time of the request ({reason}); the clock of this machine or of the storage is"
             " wrong: set it, then try again"
@@ -97,6 +102,15 @@ def _of_response(response: Mapping[str, Any], operation: str, uri: str) -> JobEr
     if status in (401, 403) or code in _DENIED:
         return PermissionDenied(f"{uri}: storage refuses ({reason}); check the credentials and what they allow")
     return ConfigError(f"{uri}: storage rejects the request ({reason}); check endpoint, region and name")
+
+
+def _is_skewed(date: str | None) -> bool:
+    """Whether a Date header is farther from this machine's clock than S3 allows: a HEAD's response says no more."""
+    try:
+        there = parsedate_to_datetime(date or "")
+        return abs(time.time() - there.timestamp()) > MAX_SKEW
+    except (ValueError, OverflowError):
+        return False
 
 
 def _without_response(error: Exception, uri: str) -> JobError:

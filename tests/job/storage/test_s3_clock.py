@@ -1,5 +1,8 @@
 """A clock that is wrong is not taken for wrong credentials."""
 
+import time
+from email.utils import formatdate
+
 import pytest
 from botocore.exceptions import ClientError
 
@@ -35,3 +38,21 @@ def test_the_clock_is_named_and_a_retry_can_help(code: str, message: str, operat
 def test_credentials_stay_credentials(code: str) -> None:
     with pytest.raises(PermissionDenied, match="check the credentials"), s3_failures("s3://b/k"):
         raise response(code, "No.")
+
+
+@pytest.mark.parametrize(
+    ("date", "kind"),
+    [
+        (formatdate(time.time() - 86400, usegmt=True), Unavailable),
+        (formatdate(time.time() + 86400, usegmt=True), Unavailable),
+        (formatdate(time.time(), usegmt=True), PermissionDenied),
+        ("yesterday", PermissionDenied),
+        ("Mon, 99 Foo 99999 00:00:00 GMT", PermissionDenied),
+        ("", PermissionDenied),
+    ],
+)
+def test_a_head_that_is_refused_tells_it_by_its_date_alone(date: str, kind: type[Exception]) -> None:
+    error = response("403", "Forbidden", "HeadObject")
+    error.response["ResponseMetadata"]["HTTPHeaders"] = {"date": date}
+    with pytest.raises(kind), s3_failures("s3://b/k"):
+        raise error
