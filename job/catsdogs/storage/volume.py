@@ -24,7 +24,7 @@ _ADVICE = {
     errno.EROFS: "it is read-only; mount it writable",
     errno.EACCES: "permission denied; make it writable for this user",
     errno.EPERM: "permission denied; make it writable for this user",
-    **dict.fromkeys((errno.EIO, errno.EREMOTEIO, errno.EUCLEAN), "the disk fails; check it, or use another volume"),
+    **dict.fromkeys((errno.EIO, errno.EREMOTEIO, errno.EUCLEAN), "check the volume"),
     # Of NFS, of a removed device, of FUSE.
     **dict.fromkeys(
         (errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN), "the volume is no longer there; mount it again"
