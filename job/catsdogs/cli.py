@@ -15,6 +15,7 @@ from catsdogs import help
 from catsdogs.config.kinds import Address
 from catsdogs.config.option import Group
 from catsdogs.options import OPTIONS, STORAGE, WORKERS, option, options_of, own_index
+from catsdogs.runtime import memory
 from catsdogs.runtime.errors import BadData, JobError, printable
 from catsdogs.runtime.formatting import count_text
 from catsdogs.runtime.signals import Interruption, erase_live_line
@@ -303,6 +304,7 @@ def main(interruption: Interruption) -> NoReturn:
 
 def _exit_code(interruption: Interruption) -> int:
     try:
+        memory.require_for(memory.COMMAND_FLOORS, "catsdogs")
         catsdogs.main(obj=interruption, standalone_mode=False)
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -314,11 +316,28 @@ def _exit_code(interruption: Interruption) -> int:
         erase_live_line()
         complain(str(error))
         return error.exit_code
-    except Exception:
+    except Exception as error:
         import traceback
 
         erase_live_line()
+        known = _known(error)
+        if known is not None:
+            complain(str(known))
+            return known.exit_code
         traceback.print_exc()
         complain("this is a bug; please report it with the lines above")
         return 1
     return 0
+
+
+def _known(error: Exception) -> JobError | None:
+    """Return the error for an exception that the volume or lack of memory has caused, from whatever code; else None."""
+    from catsdogs.storage import volume
+
+    try:
+        with volume.failures("a file", only_known=True):
+            raise error
+    except JobError as failure:
+        return failure
+    except Exception:
+        return memory.shortage(error)

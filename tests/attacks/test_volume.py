@@ -316,6 +316,7 @@ def publishing(place: Path, server: S3Server | None, bucket: str | None) -> Iter
     held = b'{"format": 1, "owner": "another", "renewals": 1}'
     output = f"s3://{bucket}/runs" if server else "runs"
     if server:
+        assert bucket is not None
         client = server.client()
         client.put_object(Bucket=bucket, Key=f"runs/{RUN}/{lease.KEY}", Body=held)
     else:
@@ -327,6 +328,7 @@ def publishing(place: Path, server: S3Server | None, bucket: str | None) -> Iter
 
     def release() -> None:
         if server:
+            assert bucket is not None
             client.delete_object(Bucket=bucket, Key=f"runs/{RUN}/{lease.KEY}")
         else:
             (place / "runs" / RUN / lease.KEY).unlink()
@@ -445,7 +447,8 @@ def test_three_copies_of_a_volume_publish_at_once(
     """One is published, whole: its manifest, its log. That all know an `owner` makes no difference."""
     (place / "volume/work" / RUN / "owner").write_text("0123456789abcdef")
     server: S3Server | None = None
-    output, environment = str(tmp_path / "runs"), {}
+    output = str(tmp_path / "runs")
+    environment: dict[str, str] = {}
     if store == "seaweedfs":
         server, bucket = request.getfixturevalue("seaweedfs"), request.getfixturevalue("bucket")
         output, environment = f"s3://{bucket}/runs", server.environment

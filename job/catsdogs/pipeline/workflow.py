@@ -32,10 +32,11 @@ from catsdogs.results.metrics import Shard, combined
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import tracker_of
 from catsdogs.runtime import gpu, memory
-from catsdogs.runtime.errors import ConfigError, VolumeError
+from catsdogs.runtime.errors import ConfigError, NotFound, VolumeError
 from catsdogs.runtime.events import (
     AlreadyPublished,
     AlreadyTrained,
+    ArchiveGone,
     ArchiveOpened,
     DeviceChosen,
     Evaluated,
@@ -66,11 +67,11 @@ def run(settings: Settings, log: Log, interruption: Interruption) -> None:
         gpu.require()
 
     def publish_only(run: "Run") -> None:
-        memory.require(memory.TENSORFLOW, "a training")
+        memory.require_for_training()
         run.publish(run.trained())
 
     def everything(run: "Run") -> None:
-        memory.require(memory.TENSORFLOW, "a training")
+        memory.require_for_training()
         run.publish(run.train(run.prepare()))
 
     # Where worker 0 has trained already, only its own part is left, and it waits for no other.
@@ -132,11 +133,19 @@ class Run:
     def prepare(self) -> Split:
         """Return the split, built from the archive if the volume has none that is complete.
 
-        From then on the settings bind the run. Raises BadData, ConfigError if another split was prepared for it,
-        VolumeError, Interrupted, and what the store raises.
+        If the archive is gone, the split that was prepared for this run before suffices. From then on the settings bind
+        the run. Raises BadData, ConfigError if another split was prepared for it, VolumeError, Interrupted, and what
+        the store raises.
         """
         settings, log = self.settings, self.log
-        archive = open_archive(settings.archive, self.storage_options)
+        try:
+            archive = open_archive(settings.archive, self.storage_options)
+        except NotFound as gone:
+            prepared = self._prepared_earlier()
+            if prepared is None:
+                raise
+            log.emit(ArchiveGone(uri=settings.archive, reason=str(gone)))
+            return prepared
         archive = unpack(archive, settings.on_volume / "archive", log, self.interruption)
         cats, dogs = (len(archive.numbers(label)) for label in CLASSES)
         log.emit(ArchiveOpened(uri=archive.uri, size=archive.identity["size"], cats=cats, dogs=dogs))
@@ -150,6 +159,19 @@ class Run:
         prepared = split.build(archive, settings.counts, directory, log, self.interruption, self.group)
         records.record(settings.run_directory, settings.model_settings(), split_id)
         return prepared
+
+    def _prepared_earlier(self) -> Split | None:
+        """Return the complete split of an earlier start, as `split.build` would reuse it; None if there is none.
+
+        Asks the other workers what `prepare` asks: they may have found the archive.
+        """
+        split_id = records.prepared_split(self.settings.run_directory)
+        if split_id is None:
+            return None
+        self.group.agree("archive contents", split_id)
+        directory = self._split_directory(split_id)
+        with volume.lock(directory):
+            return split.load(directory, self.settings.counts, self.log, self.group)
 
     def prepared(self) -> Split:
         """Return the split that `prepare` left on the volume. Raises ConfigError if there is none that is complete."""
@@ -245,7 +267,7 @@ class Run:
         from catsdogs.training import devices
 
         self.interruption.check()
-        memory.require(memory.TENSORFLOW, "a training")
+        memory.require_for_training()
         settings = self.settings
         devices.load()
         # TensorFlow's workers wait for each other while no thread of Python runs, and thus without heartbeats: none may

@@ -110,7 +110,7 @@ def publish(
     Interrupted also if another process has taken over.
     """
     lease = Lease(output, owner)
-    lease.acquire(interruption)
+    lease.acquire(interruption, log)
     present = {key: stat.etag for key, stat in output.list()}
     if names.MANIFEST not in present:
         entries = _upload_all(output, artifacts, present, lease, log, interruption)

@@ -126,6 +126,17 @@ class ArchiveOpened(
     dogs: int
 
 
+class ArchiveGone(
+    Event,
+    name="archive-gone",
+    template="archive {uri} is gone; the volume has all images of this run ({reason})",
+    shared=True,
+    warning=True,
+):
+    uri: str
+    reason: str
+
+
 class PassedOver(
     Event,
     name="passed-over",
@@ -402,6 +413,17 @@ class Unconfined(
     template="this system lacks Landlock: whoever reaches the workers' ports can read this user's files",
     warning=True,
 ): ...
+
+
+class LeaseWaiting(
+    Event,
+    name="lease-waiting",
+    template="waiting: another process publishes this run, on {host} since {since}; waited {waited!t} so far ({lease})",
+):
+    host: str
+    since: str
+    lease: str
+    waited: float
 
 
 class ArtifactVerified(Event, name="artifact", template="{name}: {size!b}, as the manifest says"):

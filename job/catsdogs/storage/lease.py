@@ -3,15 +3,20 @@
 The holder renews the lease, which changes its etag. Another process that finds a lease waits; if the etag stays the
 same for longer than SECONDS, the holder is gone, and the lease is taken over. Every write is conditional on the last
 known etag, so if two processes try to take over, one succeeds. Clocks are never compared: each process measures for
-itself.
+itself. The lease also has its holder's host and the time since when it holds it, for people.
 """
 
+import os
 import time
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-from catsdogs.runtime.errors import Interrupted, NotFound
+from catsdogs.runtime.errors import Changed, Interrupted, NotFound
+from catsdogs.runtime.events import LeaseWaiting
+from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import document
-from catsdogs.storage.store import Store, read
+from catsdogs.storage.store import Store
 
 KEY = "lease.json"
 FORMAT = 1
@@ -19,6 +24,21 @@ FORMAT = 1
 SECONDS = 30.0
 """Longer than any pause of a live process."""
 POLL_SECONDS = 1.0
+REPORT_SECONDS = 30.0
+"""Between two reports that a lease is waited for."""
+MAX_SIZE = 64 << 10
+"""Bytes; a larger object is not a lease."""
+MAX_TEXT = 253
+"""Characters of a lease's text that are shown: the longest name of a host."""
+
+
+class _Found(NamedTuple):
+    """A lease in the store. Its texts are None if it is unreadable or does not have them."""
+
+    etag: str | None
+    owner: str | None = None
+    host: str | None = None
+    since: str | None = None
 
 
 class Lease:
@@ -30,18 +50,36 @@ class Lease:
         self._etag: str | None = None
         self._renewals = 0
         self._renewed = 0.0
+        self._since = ""
 
-    def acquire(self, interruption: Interruption) -> None:
-        """Wait until the lease is ours. Raises Interrupted, and ConfigError for a lease of a newer version."""
+    def acquire(self, interruption: Interruption, log: Log | None = None) -> None:
+        """Wait until the lease is ours, and report the wait at once and every REPORT_SECONDS.
+
+        Raises Interrupted, and ConfigError for a lease of a newer version.
+        """
         known: str | None = None
-        since = time.monotonic()
+        began = since = time.monotonic()
+        report_at = began
         while True:
-            etag, owner = self._current()
-            if etag != known:
-                known, since = etag, time.monotonic()
-            free = etag is None or owner == self.owner or time.monotonic() - since > SECONDS
-            if free and self._put(etag):
-                return
+            found = self._current()
+            now = time.monotonic()
+            if found.etag != known:
+                known, since = found.etag, now
+            free = found.etag is None or found.owner == self.owner or now - since > SECONDS
+            if free:
+                self._since = datetime.now(UTC).isoformat(timespec="seconds")
+                if self._put(found.etag):
+                    return
+            if log is not None and not free and now >= report_at:
+                report_at = now + REPORT_SECONDS
+                log.emit(
+                    LeaseWaiting(
+                        host=found.host or "an unknown host",
+                        since=found.since or "an unknown time",
+                        lease=self.output.uri(KEY),
+                        waited=now - began,
+                    )
+                )
             interruption.check()
             time.sleep(POLL_SECONDS)
 
@@ -53,27 +91,38 @@ class Lease:
     def release(self) -> None:
         self.output.delete(KEY)
 
-    def _current(self) -> tuple[str | None, str | None]:
-        """Return etag and owner of the lease: None and None if there is none, and no owner if it is unreadable.
+    def _current(self) -> _Found:
+        """Return the lease in the store; without an etag if there is none.
 
         Raises ConfigError for a lease of a newer version. Only that version knows when such a lease expires, so this
         one must not take it over, and if the holder is gone, waiting for the release would never end.
         """
+        etag = None
         try:
-            etag, data = self.output.stat(KEY).etag, read(self.output, KEY)
+            stat = self.output.stat(KEY)
+            etag = stat.etag
+            if stat.size > MAX_SIZE:
+                return _Found(etag)
+            data = b"".join(self.output.stream(KEY, 0, stat.size, etag))
+            lease = document.load(data, FORMAT, self.output.uri(KEY))
         except NotFound:
-            return None, None
-        try:
-            return etag, document.load(data, FORMAT, self.output.uri(KEY)).get("owner")
-        except ValueError:
-            return etag, None
+            return _Found(None)
+        except (Changed, ValueError):
+            # Changed: its holder has renewed it in this moment, so the next look finds another etag.
+            return _Found(etag)
+        return _Found(etag, *(_text(lease.get(name)) for name in ("owner", "host", "since")))
 
     def _put(self, etag: str | None) -> bool:
         self._renewals += 1
-        content = document.dump({"owner": self.owner, "renewals": self._renewals}, FORMAT)
+        lease = {"owner": self.owner, "renewals": self._renewals, "host": os.uname().nodename, "since": self._since}
+        content = document.dump(lease, FORMAT)
         self._etag = self.output.put_if(KEY, content, etag)
         self._renewed = time.monotonic()
         return self._etag is not None
+
+
+def _text(value: object) -> str | None:
+    return value[:MAX_TEXT] if isinstance(value, str) else None
 
 
 def lost(output: Store) -> Interrupted:

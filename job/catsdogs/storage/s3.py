@@ -1,21 +1,23 @@
-"""A store in an S3 bucket. The only module that imports boto3, when the first request is made."""
+"""A store in an S3 bucket. Imports boto3 when the first request is made."""
 
+import builtins
 import contextlib
 import functools
 import mimetypes
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import IO, TYPE_CHECKING, TypedDict, TypeVar
 
-from catsdogs.runtime.errors import Changed, ConfigError, JobError, NotFound, PermissionDenied, Unavailable
+from catsdogs.runtime.errors import Changed, ConfigError, NotFound, Unavailable, VolumeError
 from catsdogs.storage import volume
+from catsdogs.storage.s3_failures import reason_of, s3_failures
 from catsdogs.storage.store import CHUNK, Source, Stat, StorageOptions
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ListObjectsV2OutputTypeDef, PutObjectOutputTypeDef
 
 Result = TypeVar("Result")
 
@@ -23,6 +25,9 @@ MAX_PAUSE = 15.0
 """Seconds between two attempts."""
 REPORT_SECONDS = 10.0
 """Seconds between two reports of a retry, at least."""
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 30.0
+"""Seconds of silence, in either direction, after which a request is abandoned."""
 
 
 class _Condition(TypedDict, total=False):
@@ -67,22 +72,23 @@ class Bucket:
             # Only this module retries: botocore gives up on a refused connection after a second.
             retries={"mode": "standard", "total_max_attempts": 1},
             max_pool_connections=32,
-            connect_timeout=10,
-            read_timeout=30,
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
         )
         return boto3.session.Session().client("s3", config=config)
 
     @property
     def detects_corruption(self) -> bool:
         # S3 sends no checksum of a byte range, but TLS checks every record.
-        return self.client.meta.endpoint_url.startswith("https:")
+        with s3_failures(self.uri("")):
+            return self.client.meta.endpoint_url.startswith("https:")
 
     def _request(self, key: str, send: Callable[[], Result], budget: "_RetryBudget | None" = None) -> Result:
         """Return what `send` returns. Retries while storage is unavailable and the budget lasts."""
         budget = budget or _RetryBudget(self)
         while True:
             try:
-                with self._failures(key):
+                with s3_failures(self.uri(key)):
                     return send()
             except Unavailable as error:
                 budget.wait(error)
@@ -93,87 +99,51 @@ class Bucket:
             self._reported = time.monotonic()
             self.storage_options.on_retry(str(error), left)
 
-    @contextlib.contextmanager
-    def _failures(self, key: str) -> Iterator[None]:
-        """Turn the exceptions of boto3 into those of `catsdogs.runtime.errors`."""
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            yield
-        except ClientError as error:
-            raise self._response_error(error.response, key) from error
-        except (BotoCoreError, Boto3Error, ValueError) as error:
-            raise self._client_error(error, key) from error
-
-    def _response_error(self, response: Mapping[str, Any], key: str) -> JobError:
-        """Return the error for an S3 error response."""
-        code = response.get("Error", {}).get("Code", "")
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        reason = f"{code} {response.get('Error', {}).get('Message', '')}".strip()
-        uri = self.uri(key)
-        if code == "NoSuchBucket":
-            return NotFound(f"s3://{self.bucket}: no such bucket; check the name and the endpoint")
-        if status == 404:
-            return NotFound(f"{uri}: no such object; check the key")
-        if status in (412, 416):
-            # A changed object may be too short for the range; some servers check that before the etag.
-            return Changed(uri)
-        if status in (401, 403) or code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"):
-            return PermissionDenied(f"{uri}: storage refuses ({reason}); check the credentials and what they allow")
-        if status >= 500 or status in (409, 429) or code in ("RequestTimeout", "SlowDown", "BadDigest"):
-            return Unavailable(f"{uri}: storage fails ({reason}); try again later")
-        return ConfigError(f"{uri}: storage rejects the request ({reason}); check endpoint, region and name")
-
-    def _client_error(self, error: Exception, key: str) -> JobError:
-        """Return the error for a failure without a response: no credentials, no connection, wrong settings."""
-        from botocore import exceptions
-
-        uri, reason = self.uri(key), " ".join(str(error).split())
-        no_credentials = (
-            exceptions.NoCredentialsError,
-            exceptions.PartialCredentialsError,
-            exceptions.CredentialRetrievalError,
-            exceptions.TokenRetrievalError,
-            exceptions.SSOError,
-        )
-        if isinstance(error, no_credentials):
-            return PermissionDenied(f"{uri}: {reason}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
-        if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
-            return Unavailable(f"{uri}: {reason}; check the endpoint, or try again later")
-        return ConfigError(f"{uri}: {reason}; check the AWS settings")
-
     def stat(self, key: str) -> Stat:
+        def head() -> Stat:
+            answer = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+            with self._complete_answers(key):
+                return Stat(answer["ContentLength"], answer["ETag"])
+
         try:
-            head = self._request(key, lambda: self.client.head_object(Bucket=self.bucket, Key=self.prefix + key))
+            return self._request(key, head)
         except NotFound:
             # The response to a HEAD has no body, so it does not say whether the bucket or the object is missing.
             next(self.list(), None)
             raise
-        return Stat(head["ContentLength"], head["ETag"])
+
+    @contextlib.contextmanager
+    def _complete_answers(self, key: str) -> Iterator[None]:
+        """Raises Unavailable for an answer that lacks what all of S3's have, as that of a proxy's own page does."""
+        try:
+            yield
+        except KeyError as missing:
+            raise Unavailable(
+                f"{self.uri(key)}: the answer is not one of S3 (no {missing}); check the endpoint, or try again later"
+            ) from None
 
     def stream(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
-        from botocore.exceptions import HTTPClientError, IncompleteReadError
-        from urllib3.exceptions import HTTPError
-
-        def get() -> "GetObjectOutputTypeDef":
-            return self.client.get_object(
+        def get() -> "tuple[int, StreamingBody]":
+            answer = self.client.get_object(
                 Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={start}-{stop - 1}", IfMatch=etag
             )
+            with self._complete_answers(key):
+                return answer["ContentLength"], answer["Body"]
 
         budget = _RetryBudget(self)
         while start < stop:
-            response = self._request(key, get, budget)
-            if response["ContentLength"] > stop - start:
+            size, body = self._request(key, get, budget)
+            if size > stop - start:
                 raise ConfigError(f"{self.uri(key)}: storage ignores byte ranges; use a storage that supports them")
-            reason: Exception | str = "connection closed"
+            reason = "connection closed"
             try:
-                for chunk in response["Body"].iter_chunks(CHUNK):
-                    start += len(chunk)
-                    budget.renew()
-                    yield chunk
-            except (HTTPClientError, IncompleteReadError, HTTPError, OSError) as error:
-                reason = error
+                with s3_failures(self.uri(key)):
+                    for chunk in body.iter_chunks(CHUNK):
+                        start += len(chunk)
+                        budget.renew()
+                        yield chunk
+            except Unavailable as error:
+                reason = reason_of(error.__cause__ or error)
             if start < stop:
                 budget.wait(Unavailable(f"{self.uri(key)}: read stopped at byte {start} ({reason}); try again later"))
 
@@ -184,19 +154,35 @@ class Bucket:
         """Return the new etag. Raises Changed or NotFound if the condition fails."""
         content_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
 
-        def put() -> "PutObjectOutputTypeDef":
+        def put() -> str:
             with contextlib.ExitStack() as stack:
+                body: bytes | _Body
                 if isinstance(source, Path):
-                    stack.enter_context(volume.failures(source))
-                body = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-                if not isinstance(body, bytes):
+                    with volume.failures(source):
+                        body = _Body(stack.enter_context(source.open("rb")), source)
+                elif isinstance(source, bytes):
+                    body = source
+                else:
+                    body = _Body(source, getattr(source, "name", ""))
                     # An earlier attempt may have read it.
                     body.seek(0)
-                return self.client.put_object(
-                    Bucket=self.bucket, Key=self.prefix + key, Body=body, ContentType=content_type, **condition
-                )
+                try:
+                    answer = self.client.put_object(
+                        Bucket=self.bucket,
+                        Key=self.prefix + key,
+                        # Of a file botocore needs no more than _Body has.
+                        Body=body,  # type: ignore[arg-type]
+                        ContentType=content_type,
+                        **condition,
+                    )
+                except Exception:
+                    if isinstance(body, _Body) and body.failure is not None:
+                        raise body.failure from None
+                    raise
+            with self._complete_answers(key):
+                return answer["ETag"]
 
-        return self._request(key, put)["ETag"]
+        return self._request(key, put)
 
     def put_if(self, key: str, source: Source, etag: str | None) -> str | None:
         try:
@@ -211,20 +197,53 @@ class Bucket:
     def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
         next_page: _Continuation = {}
         while True:
-            page = self._request(prefix, functools.partial(self._page, prefix, next_page))
-            for item in page.get("Contents", ()):
-                # Consoles create empty objects to show folders.
-                if not item["Key"].endswith("/"):
-                    yield item["Key"].removeprefix(self.prefix), Stat(item["Size"], item["ETag"])
-            if not page.get("IsTruncated"):
+            objects, following = self._request(prefix, functools.partial(self._page, prefix, next_page))
+            yield from objects
+            if following is None:
                 return
-            next_page = {"ContinuationToken": page["NextContinuationToken"]}
+            next_page = following
 
-    def _page(self, prefix: str, start: _Continuation) -> "ListObjectsV2OutputTypeDef":
-        return self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix + prefix, **start)
+    def _page(
+        self, prefix: str, start: _Continuation
+    ) -> "tuple[builtins.list[tuple[str, Stat]], _Continuation | None]":
+        """Return the objects of one page of a listing, and where the next page starts."""
+        page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix + prefix, **start)
+        with self._complete_answers(prefix):
+            objects = [
+                (item["Key"].removeprefix(self.prefix), Stat(item["Size"], item["ETag"]))
+                for item in page.get("Contents", ())
+                # Consoles create empty objects to show folders.
+                if not item["Key"].endswith("/")
+            ]
+            return objects, {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
 
     def delete(self, key: str) -> None:
         self._request(key, lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key))
+
+
+class _Body:
+    """A file to upload. If it cannot be read, the volume fails, whatever botocore makes of the exception."""
+
+    def __init__(self, file: IO[bytes], name: object):
+        self._file, self._name = file, str(name)
+        self.failure: VolumeError | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        return self._attempt(lambda: self._file.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._attempt(lambda: self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self._attempt(self._file.tell)
+
+    def _attempt(self, act: Callable[[], Result]) -> Result:
+        try:
+            with volume.failures(self._name):
+                return act()
+        except VolumeError as error:
+            self.failure = error
+            raise
 
 
 class _RetryBudget:

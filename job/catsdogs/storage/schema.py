@@ -35,7 +35,7 @@ MAX_BYTES = 64 << 20
 """Of one document, whatever its reader allows."""
 MAX_VALUES = 1 << 21
 """Values in one document. split.json has five for each image, and no archive has more than 280,000 images."""
-MAX_DEPTH = 64
+MAX_DEPTH = 32
 """Arrays and objects within each other, where the type does not say."""
 MAX_INTEGER = 2**63 - 1
 MAX_TEXT = 1 << 16

@@ -50,10 +50,16 @@ _ADVICE = {
     errno.ELOOP: "links on the volume are not followed; remove it",
     errno.EFBIG: "the job writes no such file; remove it",
     _NOT_A_FILE: "the job writes no such file; remove it",
+    **dict.fromkeys((errno.EIO, errno.EREMOTEIO, errno.EUCLEAN), "check the volume"),
+    # Of NFS, of a removed device, of FUSE.
+    **dict.fromkeys(
+        (errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN), "the volume is no longer there; mount it again"
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open; raise the limit (ulimit -n)"),
 }
 NO_FILE = {errno.ELOOP, _NOT_A_FILE}
 """The codes of an OSError for what is neither a regular file nor a directory: a link, a pipe, a device."""
-_KNOWN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_KNOWN = _ADVICE.keys() - NO_FILE - {errno.EFBIG}
 
 
 class _Handle:
@@ -210,7 +216,8 @@ def _open(path: AnyPath, flags: int, max_bytes: int | None = None, create: bool 
 def failures(path: AnyPath | str, only_known: bool = False) -> Iterator[None]:
     """Turn an OSError in the block into VolumeError: which file, what the system reports, what to do.
 
-    With `only_known`, only a full or unwritable volume becomes VolumeError; another OSError may be a bug, and stays.
+    With `only_known`, only a full, failing or unwritable volume becomes VolumeError; another OSError may be a bug, and
+    stays.
     """
     try:
         yield

@@ -35,11 +35,10 @@ from catsdogs.runtime.events import CheckpointDamaged
 from catsdogs.runtime.log import Log
 from catsdogs.storage import schema, volume
 from catsdogs.storage.document import check_format
-from catsdogs.storage.schema import Count, Number
+from catsdogs.storage.schema import Count, Number, parse
 from catsdogs.storage.store import Store
 from catsdogs.storage.volume import Ledger, VolumePath
 from catsdogs.workers.group import SINGLE, WorkerGroup
-from catsdogs.workers.schema import parse
 
 FORMAT = 1
 FOLDER = "checkpoint"

@@ -15,10 +15,10 @@ from typing import TypeVar
 from catsdogs.runtime import memory
 from catsdogs.runtime.errors import ConfigError, Interrupted, masked
 from catsdogs.runtime.signals import Interruption
+from catsdogs.storage.schema import parse
 from catsdogs.workers.abort import ADVICE, Abort
 from catsdogs.workers.heartbeat import Heartbeat
 from catsdogs.workers.inbox import Inbox
-from catsdogs.workers.schema import parse
 from catsdogs.workers.transport import MAX_TEXT, Connection, Kind, Limits, pack, unpack
 from catsdogs.workers.watchdog import StepWatchdog
 

@@ -15,12 +15,12 @@ from catsdogs.runtime.events import Assembled, Assembling, Unauthenticated
 from catsdogs.runtime.formatting import duration_text
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
+from catsdogs.storage.schema import parse
 from catsdogs.workers import handshake
 from catsdogs.workers.address import control_address, is_local
 from catsdogs.workers.group import SINGLE, WorkerGroup, differing
 from catsdogs.workers.handshake import AnotherKey
 from catsdogs.workers.key import NO_KEY
-from catsdogs.workers.schema import parse
 from catsdogs.workers.strangers import HANDSHAKE_SECONDS, Hello, Strangers
 from catsdogs.workers.transport import MAX_TEXT, Connection, Kind, listen, text_of
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
+from catsdogs.storage.schema import parse
 from catsdogs.workers import handshake
-from catsdogs.workers.schema import parse
 from catsdogs.workers.transport import Connection, Kind
 
 HANDSHAKE_SECONDS = 5.0

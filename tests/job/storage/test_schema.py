@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from catsdogs.workers.schema import parse
+from catsdogs.storage.schema import parse
 
 
 class Pair(NamedTuple):
