@@ -659,7 +659,7 @@ FROM_A_PREPARING_PEER: dict[str, tuple[bytes, bytes, str]] = {
     "a number below 0": (b'[["cat", -1, "broken"]]', b"{}", "that the archive does not have"),
     "no records": (b"[]", NO_RECORDS, "sent records that are not of its images"),
     "records of files elsewhere": (b"[]", ELSEWHERE, "sent records that are not of its images"),
-    "records of nothing": (b"[]", b'{"train/cats/cat.0.jpg": null}', "sent something unexpected: None is not of type"),
+    "records of nothing": (b"[]", b'{"train/cats/cat.0.jpg": null}', ": None is not of type"),
 }
 
 

@@ -98,7 +98,7 @@ class Assembled(Event, name="assembled", template="all {workers} workers are the
     seconds: float
 
 
-class AnotherKey(
+class WrongKey(
     Event,
     name="another-key",
     template="{peer} has another key and cannot join; give all workers the same --worker-key-file",

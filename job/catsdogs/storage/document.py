@@ -4,17 +4,20 @@ A reader names the newest format that it knows. It reads older ones, and refuses
 trusts nothing else either: a document has at most so many bytes, and the keys and types that its reader names.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from catsdogs.runtime.errors import ConfigError
+from catsdogs.runtime.errors import Changed, ConfigError
 from catsdogs.storage import schema
 from catsdogs.storage.store import Store
 
 FORMAT = "format"
 MAX_SIZE = 1 << 20
 """Bytes of a document, unless its reader names another bound."""
+ATTEMPTS = 5
+"""Reads of an object that others replace."""
 
 T = TypeVar("T")
 
@@ -57,7 +60,17 @@ def check_format(form: object, newest: int, where: str) -> None:
 
 
 def read_object(store: Store, key: str, max_bytes: int = MAX_SIZE) -> bytes:
-    """Return the object's bytes. Raises NotFound, ValueError if there are more than `max_bytes`."""
+    """Return the object's bytes. One that is replaced meanwhile is read again.
+
+    Raises NotFound, ValueError if there are more than `max_bytes`, and Changed if it is replaced all the time.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(Changed):
+            return _read_object(store, key, max_bytes)
+    return _read_object(store, key, max_bytes)
+
+
+def _read_object(store: Store, key: str, max_bytes: int) -> bytes:
     status = store.stat(key)
     if status.size > max_bytes:
         raise ValueError(f"larger than {max_bytes:,} bytes")

@@ -162,6 +162,8 @@ def _reach(path: VolumePath, act: Callable[[int, str], Result], create: bool = F
 
     With `create`, missing directories are made.
     """
+    if not path.parts:
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     above, name = path.parts[:-1], path.parts[-1]
     handle = path.root.directory(above, create)
     try:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from catsdogs.runtime.errors import ConfigError, Interrupted, JobError, Unavailable
-from catsdogs.runtime.events import AnotherKey as AnotherKeyFound
-from catsdogs.runtime.events import Assembled, Assembling, Unauthenticated
+from catsdogs.runtime.events import Assembled, Assembling, Unauthenticated, WrongKey
 from catsdogs.runtime.formatting import duration_text
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -118,7 +117,7 @@ class _Waiting:
         now = time.monotonic()
         if now - self.another_key_reported > REPORT_SECONDS:
             self.another_key_reported = now
-            self.log.emit(AnotherKeyFound(peer=peer))
+            self.log.emit(WrongKey(peer=peer))
 
     def _missing_workers(self) -> str:
         named = [f"worker {worker} ({self.peers.addresses[worker]})" for worker in self.missing[:MAX_NAMED]]

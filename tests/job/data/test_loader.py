@@ -240,7 +240,7 @@ def test_a_file_that_is_gone_and_a_scratch_that_cannot_be_written_are_the_volume
     paths: list[Path], tmp_path: Path
 ) -> None:
     gone = tmp_path / "cats" / "cat.0.jpg"
-    with pytest.raises(VolumeError, match=str(gone)):
+    with pytest.raises(VolumeError, match=str(gone.parent)):
         taken(make([*paths, gone], tmp_path, shuffled=False), 5)
     (tmp_path / "file").touch()
     with pytest.raises(VolumeError, match=str(tmp_path / "file")):
