@@ -189,18 +189,18 @@ def forge_settings(run: Path) -> None:
 @pytest.mark.parametrize(
     ("forge", "said"),
     [
-        (forge_count, "test images are right; the run, made on CPU, claims"),
-        (forge_accuracy, "0 predictions differ"),
+        pytest.param(forge_count, "test images are right; the run, made on CPU, claims", marks=pytest.mark.slow),
+        pytest.param(forge_accuracy, "0 predictions differ", marks=pytest.mark.slow),
         (forge_verdict, "1 predictions differ"),
         (forge_train(correct=29), "training images are right, loss "),
-        (forge_train(accuracy=0.999), "training images are right, loss "),
-        (forge_train(loss=0.001), "training images are right, loss "),
-        (forge_train(loss=float("nan")), "training images are right, loss "),
+        pytest.param(forge_train(accuracy=0.999), "training images are right, loss ", marks=pytest.mark.slow),
+        pytest.param(forge_train(loss=0.001), "training images are right, loss ", marks=pytest.mark.slow),
+        pytest.param(forge_train(loss=float("nan")), "training images are right, loss ", marks=pytest.mark.slow),
         (forge_train(loss=10**400), "its files are not those of a run"),
         (forge_batch_size, "its files are not those of a run"),
-        (forge_image_size, "model.keras: takes images of 64 pixels, its run had 1000000"),
+        pytest.param(forge_image_size, "model.keras: takes images of 64 pixels, its run had 1000000", marks=pytest.mark.slow),
         (forge_no_training_images, "its files are not those of a run"),
-        (forge_fewer, "predictions.csv is not about the test images"),
+        pytest.param(forge_fewer, "predictions.csv is not about the test images", marks=pytest.mark.slow),
         (forge_model, "model.keras: no model that can be used"),
         (forge_images, "is not the one of the run's test images"),
         (forge_member, "has no train/cat.99999.jpg, which is one of the run's test images"),
@@ -288,6 +288,7 @@ def partial(tmp_path: Path, catsdogs: Catsdogs) -> tuple[Path, Path]:
     return run, archive
 
 
+@pytest.mark.slow
 def test_accuracy_on_further_images(partial: tuple[Path, Path], catsdogs: Catsdogs, tmp_path: Path) -> None:
     run, archive = partial
     accuracy = ("verify", run, "--accuracy", f"--archive={archive}", "--log-format=json")
@@ -315,6 +316,7 @@ def test_accuracy_on_further_images(partial: tuple[Path, Path], catsdogs: Catsdo
     )
 
 
+@pytest.mark.slow
 def test_further_images_of_one_class_that_are_no_pictures(
     partial: tuple[Path, Path], catsdogs: Catsdogs, tmp_path: Path
 ) -> None:
