@@ -186,21 +186,25 @@ def forge_settings(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(about))
 
 
+SLOW = pytest.mark.slow
+"""Each of these evaluates the model once more."""
+
+
 @pytest.mark.parametrize(
     ("forge", "said"),
     [
-        pytest.param(forge_count, "test images are right; the run, made on CPU, claims", marks=pytest.mark.slow),
-        pytest.param(forge_accuracy, "0 predictions differ", marks=pytest.mark.slow),
+        pytest.param(forge_count, "test images are right; the run, made on CPU, claims", marks=SLOW),
+        pytest.param(forge_accuracy, "0 predictions differ", marks=SLOW),
         (forge_verdict, "1 predictions differ"),
         (forge_train(correct=29), "training images are right, loss "),
-        pytest.param(forge_train(accuracy=0.999), "training images are right, loss ", marks=pytest.mark.slow),
-        pytest.param(forge_train(loss=0.001), "training images are right, loss ", marks=pytest.mark.slow),
-        pytest.param(forge_train(loss=float("nan")), "training images are right, loss ", marks=pytest.mark.slow),
+        pytest.param(forge_train(accuracy=0.999), "training images are right, loss ", marks=SLOW),
+        pytest.param(forge_train(loss=0.001), "training images are right, loss ", marks=SLOW),
+        pytest.param(forge_train(loss=float("nan")), "training images are right, loss ", marks=SLOW),
         (forge_train(loss=10**400), "its files are not those of a run"),
         (forge_batch_size, "its files are not those of a run"),
-        pytest.param(forge_image_size, "model.keras: takes images of 64 pixels, its run had 1000000", marks=pytest.mark.slow),
+        pytest.param(forge_image_size, "model.keras: takes images of 64 pixels, its run had 1000000", marks=SLOW),
         (forge_no_training_images, "its files are not those of a run"),
-        pytest.param(forge_fewer, "predictions.csv is not about the test images", marks=pytest.mark.slow),
+        pytest.param(forge_fewer, "predictions.csv is not about the test images", marks=SLOW),
         (forge_model, "model.keras: no model that can be used"),
         (forge_images, "is not the one of the run's test images"),
         (forge_member, "has no train/cat.99999.jpg, which is one of the run's test images"),
