@@ -16,7 +16,7 @@ demo: $(VENV)/ready ## Run the whole job on a drawn sample; ARCHIVE=dogs-vs-cats
 # Three at once on two cores: each waits for something now and then.
 .PHONY: test
 test: $(VENV)/ready ## Run the tests that take a few minutes.
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/job tests/attacks tests/k8s tests/benchmarks tests/documents tests/install tests/helm tests/faults/test_kill.py::test_killed_in_five_stages_of_one_run tests/faults/test_reliability.py $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/job tests/attacks tests/k8s tests/benchmarks tests/documents tests/install tests/helm tests/faults/test_reliability.py $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, archives and volume; ARGS="-m slow" for the long suite.

@@ -57,7 +57,7 @@ def test_too_little_memory(namespace: Namespace) -> None:
 
 def test_memory_that_does_not_last(namespace: Namespace) -> None:
     """Only the kernel knows that it was the memory, so it may be tried again, as often as the chart is told."""
-    run = namespace.install("pets", LARGE, memory("2200Mi"), {"job": {"backoffLimit": 1}}).run
+    run = namespace.install("pets", LARGE, memory("1800Mi"), {"job": {"backoffLimit": 1}}).run
     assert run.fail() == "BackoffLimitExceeded"
     assert run.ends == [(137, "OOMKilled")] * 2
 

@@ -29,7 +29,9 @@ class Stranger:
 
     def __init__(self, clone: Path, home: Path):
         self.clone, self.home = clone, home
-        own = ("AWS_", "CATSDOGS_", "MLFLOW_", "PYTHON", "VIRTUAL_ENV", "KUBECONFIG")
+        # A make that runs this test passes its variables on to the make that is typed.
+        make = ("MAKE", "MFLAGS", "ARCHIVE", "ARGS")
+        own = ("AWS_", "CATSDOGS_", "MLFLOW_", "PYTHON", "VIRTUAL_ENV", "KUBECONFIG", *make)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         # Downloaded packages may come from this machine's cache: they are checked by their hashes all the same.
         cache = {"PIP_CACHE_DIR": str(Path.home() / ".cache/pip")}

@@ -23,6 +23,7 @@ def test_an_archive_in_a_new_folder(catsdogs: Catsdogs, sample_archive: Path, tm
     assert "drawn" not in process.stdout
 
 
+@pytest.mark.slow
 def test_a_drawn_sample(catsdogs: Catsdogs, tmp_path: Path) -> None:
     process = catsdogs("demo", *SMALL)
     assert (process.returncode, process.stderr) == (0, "")

@@ -174,6 +174,7 @@ def test_parts_in_turn_equal_run(finished: Finished, catsdogs: Catsdogs, sample_
     assert run.name.startswith("baseline-")
 
 
+@pytest.mark.slow
 def test_interrupted_run_goes_on_without_its_volume(
     finished: Finished, seaweedfs: S3Server, sample_archive: Path, tmp_path: Path
 ) -> None:

@@ -36,7 +36,9 @@ def picture(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("model", ["s3", "s3 with a slash", "folder", "file"])
+@pytest.mark.parametrize(
+    "model", ["s3", *(pytest.param(model, marks=pytest.mark.slow) for model in ("s3 with a slash", "folder", "file"))]
+)
 def test_the_run_s_own_test_images(model: str, trained: Trained, test_images: Path, catsdogs: Catsdogs) -> None:
     """What the run published, probability for probability: the same preprocessing, the same model."""
     address = {
@@ -265,6 +267,7 @@ def test_output_that_nobody_reads_to_its_end(trained: Trained, test_images: Path
     assert process.returncode == 1
 
 
+@pytest.mark.slow
 def test_square_of_another_size_than_the_picture_s(trained: Trained, catsdogs: Catsdogs, tmp_path: Path) -> None:
     """Turned by EXIF, wide, grey, with an alpha channel: all are shown to the model as in training."""
     base = sample.draw("dog", 3)
@@ -282,6 +285,7 @@ def test_square_of_another_size_than_the_picture_s(trained: Trained, catsdogs: C
     assert plain == turned == alpha
 
 
+@pytest.mark.slow
 def test_interrupted(trained: Trained, test_images: Path) -> None:
     """What was said until then is whole, and the last line does not speak of progress that is saved."""
     with predicting(trained, *[test_images] * 2000) as process:

@@ -186,21 +186,25 @@ def forge_settings(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(about))
 
 
+SLOW = pytest.mark.slow
+"""Each of these evaluates the model once more."""
+
+
 @pytest.mark.parametrize(
     ("forge", "said"),
     [
-        (forge_count, "test images are right; the run, made on CPU, claims"),
-        (forge_accuracy, "0 predictions differ"),
+        pytest.param(forge_count, "test images are right; the run, made on CPU, claims", marks=SLOW),
+        pytest.param(forge_accuracy, "0 predictions differ", marks=SLOW),
         (forge_verdict, "1 predictions differ"),
         (forge_train(correct=29), "training images are right, loss "),
-        (forge_train(accuracy=0.999), "training images are right, loss "),
-        (forge_train(loss=0.001), "training images are right, loss "),
-        (forge_train(loss=float("nan")), "training images are right, loss "),
+        pytest.param(forge_train(accuracy=0.999), "training images are right, loss ", marks=SLOW),
+        pytest.param(forge_train(loss=0.001), "training images are right, loss ", marks=SLOW),
+        pytest.param(forge_train(loss=float("nan")), "training images are right, loss ", marks=SLOW),
         (forge_train(loss=10**400), "metrics.json: not that of a run (train.loss: the number has more than 64 bits)"),
         (forge_batch_size, "run.json: not that of a run (settings.batch_size: 0 is below 1)"),
-        (forge_image_size, "model.keras: takes images of 64 pixels, its run had 1000000"),
+        pytest.param(forge_image_size, "model.keras: takes images of 64 pixels, its run had 1000000", marks=SLOW),
         (forge_no_training_images, "split.json: not that of a run (no train images)"),
-        (forge_fewer, "predictions.csv is not about the test images"),
+        pytest.param(forge_fewer, "predictions.csv is not about the test images", marks=SLOW),
         (forge_model, "model.keras: no model that can be used"),
         (forge_images, "is not the one of the run's test images"),
         (forge_member, "has no train/cat.99999.jpg, which is one of the run's test images"),
@@ -288,6 +292,7 @@ def partial(tmp_path: Path, catsdogs: Catsdogs) -> tuple[Path, Path]:
     return run, archive
 
 
+@pytest.mark.slow
 def test_accuracy_on_further_images(partial: tuple[Path, Path], catsdogs: Catsdogs, tmp_path: Path) -> None:
     run, archive = partial
     accuracy = ("verify", run, "--accuracy", f"--archive={archive}", "--log-format=json")
@@ -315,6 +320,7 @@ def test_accuracy_on_further_images(partial: tuple[Path, Path], catsdogs: Catsdo
     )
 
 
+@pytest.mark.slow
 def test_further_images_of_one_class_that_are_no_pictures(
     partial: tuple[Path, Path], catsdogs: Catsdogs, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def test_every_artifact_has_a_writer() -> None:
     assert {*WRITERS, names.MODEL, *names.TENSORBOARD.values()} == set(names.TRAINED)
 
 
+@pytest.mark.slow
 def test_each_split_has_the_model_s_own_metrics(sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path) -> None:
     """Dropout and augmentation make the training's running means differ from them."""
     process = catsdogs(

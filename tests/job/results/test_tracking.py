@@ -105,6 +105,7 @@ def names(lines: list[str]) -> list[str]:
     return [json.loads(line)["event"] for line in lines]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_in_the_same_one(
     tracked: Tracked, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:

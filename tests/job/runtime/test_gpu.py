@@ -103,6 +103,7 @@ def test_machine_without_a_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     gpu.require()
 
 
+@pytest.mark.slow
 def test_tensorflow_has_the_last_word() -> None:
     script = "from catsdogs.training import devices; devices.start(require_gpu=True)"
     process = subprocess.run(

@@ -187,6 +187,7 @@ def test_too_little_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) 
         memory.require(memory.TENSORFLOW, "a training")
 
 
+@pytest.mark.slow
 def test_what_a_step_takes_is_not_less_than_was_reckoned() -> None:
     """Else runs that fit would be refused. Nor is it many times as much: then none that does not fit would be."""
     process = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True)

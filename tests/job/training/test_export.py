@@ -82,6 +82,7 @@ def test_every_format_predicts_what_the_model_does(
     assert catsdogs("run", *arguments, "--export=onnx").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_format_can_be_asked_for_until_the_run_is_published(
     arguments: tuple[str, ...], catsdogs: Catsdogs, tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ def learned(devices: int, recipe: str, precision: str = "float32", xla: str = ""
     return results
 
 
+@pytest.mark.slow
 def test_two_devices_learn_what_one_learns() -> None:
     """Also from batches that two do not divide, and from one with fewer images than devices."""
     one, two = (learned(devices, "baseline") for devices in (1, 2))
@@ -105,7 +106,8 @@ def test_two_devices_learn_what_one_learns() -> None:
         assert np.ravel(two[part]) == pytest.approx(np.ravel(one[part]), rel=1e-4), part
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_mirrored_predictions_are_the_mean_of_both_images(devices: int) -> None:
     """On two devices, each normalizes its own part of a batch, so the weights differ from those of one device."""
     results = learned(devices, "compact")
@@ -117,9 +119,10 @@ def test_mirrored_predictions_are_the_mean_of_both_images(devices: int) -> None:
     assert (results["parameters"], results["inputs"]) == (1_212_385, [None, 46, 46, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "xla", "near"),
-    [("mixed_bfloat16", "", 0.1), pytest.param("float32", "xla", 1e-3, marks=pytest.mark.slow)],  # XLA takes its time
+    [("mixed_bfloat16", "", 0.1), ("float32", "xla", 1e-3)],
 )
 def test_other_arithmetic_learns_nearly_the_same(precision: str, xla: str, near: float) -> None:
     usual, other = learned(1, "baseline"), learned(1, "baseline", precision, xla)
