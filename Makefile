@@ -24,7 +24,8 @@ test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, arc
 
 .PHONY: test-slow
 test-slow: $(VENV)/ready ## Run the tests that take longer; ARCHIVE=dogs-vs-cats.zip adds the job on the real archive.
-	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow --ignore=tests/faults --ignore=tests/cluster $(ARGS)
+	CATSDOGS_TEST_ARCHIVE="$(abspath $(ARCHIVE))" $(BIN)/python -m pytest -m slow -n 2 --dist loadfile \
+	  --ignore=tests/faults --ignore=tests/cluster --ignore=tests/image $(ARGS)
 
 # What the bounds of both pyproject.toml allow: the oldest and the newest versions. Every dependency is used, and runs of
 # older versions are resumed, verified and published.

@@ -11,7 +11,7 @@ from kubectl_catsdogs.api.client import Cluster
 from kubectl_catsdogs.base import chart
 from kubectl_catsdogs.base.errors import ConfigError, NotFound, PermissionDenied
 from kubectl_catsdogs.base.objects import Object, dig, name_of, oldest_first
-from kubectl_catsdogs.base.text import clean, duration, moment
+from kubectl_catsdogs.base.text import duration, fixed_width, moment
 from kubectl_catsdogs.jobs import log_stream, releases
 from kubectl_catsdogs.jobs.progress import Progress
 from kubectl_catsdogs.jobs.state import LIVE, running, state_of
@@ -94,7 +94,7 @@ def table(runs: Sequence[Run], now: datetime) -> str:
     several = len({run.release for run in runs}) > 1
     shown = {"RELEASE": several, "SET": any(run.set for run in runs), "WORKERS": any(run.workers > 1 for run in runs)}
     names = [name for name in rows[0] if shown.get(name, True)]
-    lines = [names, *([clean(row[name]) or "-" for name in names] for row in rows)]
+    lines = [names, *([fixed_width(row[name]) or "-" for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ("   ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in padded)

@@ -242,6 +242,12 @@ def test_what_is_unknown_is_a_dash() -> None:
     assert row == ["pets-1", "Running", "-", "-", "-", "-", "-", "/pets-1"]
 
 
+def test_a_tab_in_a_value_moves_no_column() -> None:
+    named = objects.job(env={"CATSDOGS_RECIPE": "base\tline"})
+    head, row = table([run_of(named, [POD], Progress())], datetime.now(UTC)).splitlines()
+    assert row[head.index("RECIPE") :].startswith("base line   ")
+
+
 def test_a_code_is_shown_where_it_is_one_of_a_failure() -> None:
     now = datetime.now(UTC)
 

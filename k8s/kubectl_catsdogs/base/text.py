@@ -12,6 +12,11 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
 
 
+def fixed_width(text: str) -> str:
+    """Return the text as `clean` does, as wide as it is long: a tab would have any width."""
+    return clean(text).replace("\t", " ")
+
+
 def duration(seconds: float) -> str:
     """45 → '45s', 125 → '2m5s', 7380 → '2h3m', 200000 → '2d7h'; as kubectl writes ages."""
     whole = max(0, int(seconds))

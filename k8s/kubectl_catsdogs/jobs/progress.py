@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kubectl_catsdogs.base.text import clean, duration
+from kubectl_catsdogs.base.text import duration, fixed_width
 from kubectl_catsdogs.jobs.job_log import (
     Assembling,
     Device,
@@ -114,9 +114,9 @@ def bar(progress: Progress, elapsed: float = 0.0) -> str:
     `elapsed` is the time in seconds since the last line.
     """
     if progress.waiting is not None:
-        return _one_line(f"waiting for storage: {progress.waiting}")
+        return fixed_width(f"waiting for storage: {progress.waiting}")
     if progress.awaited is not None:
-        return _one_line(f"waiting for {progress.awaited}")
+        return fixed_width(f"waiting for {progress.awaited}")
     done, total = progress.done, progress.total
     if progress.stage in ("training", "validating"):
         unit = "validation step" if progress.stage == "validating" else "step"
@@ -136,11 +136,6 @@ def bar(progress: Progress, elapsed: float = 0.0) -> str:
     if progress.remaining is not None and progress.epochs_done < progress.epochs:
         metrics.append(f"about {duration(max(0.0, progress.remaining - elapsed))} left")
     return "  ".join([*parts, ", ".join(metrics)] if metrics else parts)
-
-
-def _one_line(text: str) -> str:
-    """Return the text as one line of known width: a tab would have any."""
-    return clean(" ".join(text.split()))
 
 
 def _bar(done: int, total: int) -> str:
