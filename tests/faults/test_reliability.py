@@ -1,4 +1,4 @@
-"""docs/reliability.md names the test behind each promise, so that it cannot go stale."""
+"""docs/reliability.md and docs/security.md name the tests behind each promise, so that they cannot go stale."""
 
 import ast
 import re
@@ -8,8 +8,12 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-DOCUMENT = (REPOSITORY / "docs" / "reliability.md").read_text()
-NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DOCUMENT)
+DOCUMENTS = ("reliability.md", "security.md")
+NAMED = {
+    test
+    for name in DOCUMENTS
+    for test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (REPOSITORY / "docs" / name).read_text())
+}
 
 
 def functions_in(path: Path) -> set[str]:
@@ -18,8 +22,12 @@ def functions_in(path: Path) -> set[str]:
     return {node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
-def test_document_names_tests() -> None:
-    assert len(NAMED) > 40
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_each_row_names_tests(name: str) -> None:
+    rows = [line for line in (REPOSITORY / "docs" / name).read_text().splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.endswith("| tests |")]
+    assert len(rows) > 10
+    assert [row for row in rows if "`tests/" not in row.rsplit("|", 2)[1]] == []
 
 
 @pytest.mark.parametrize("path", sorted({path for path, _ in NAMED}))
