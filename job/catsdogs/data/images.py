@@ -79,6 +79,9 @@ _FROM_THE_END = {
 # Our own limit is checked before anything is decoded; Pillow's would raise another exception.
 Image.MAX_IMAGE_PIXELS = None
 PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT
+# In blocks of 16 MB, Pillow's default, large images come from malloc's heaps, of which each thread has one, and
+# malloc_trim leaves what is free at a heap's end: up to 64 MB. Blocks above 32 MB always come from the system.
+Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 # Warnings about broken EXIF data in images that decode; the archives have hundreds of them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
