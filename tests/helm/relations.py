@@ -63,8 +63,9 @@ def _references(spec: dict[str, Any]) -> Iterator[tuple[str, str, str | None]]:
         match volume:
             case {"persistentVolumeClaim": {"claimName": name}}:
                 yield "PersistentVolumeClaim", name, None
-            case {"secret": {"secretName": name}}:
-                yield "Secret", name, None
+            case {"secret": {"secretName": name, **rest}}:
+                for item in rest.get("items", [{}]):
+                    yield "Secret", name, item.get("key")
             case {"configMap": {"name": name}}:
                 yield "ConfigMap", name, None
     for container in containers(spec):

@@ -71,11 +71,15 @@ def test_relations_hold(helm4: Helm, name: str) -> None:
 @pytest.mark.parametrize(
     ("broken", "problem"),
     [
-        (lambda pod, _: pod["volumes"].pop(), "Job: no volume shm for its mount"),
-        (lambda pod, _: pod["containers"][0]["volumeMounts"].pop(), "Job: no mount for volume shm"),
-        (lambda pod, _: pod["volumes"].append(pod["volumes"][-1]), "Job: volume shm: there 2 times"),
+        (lambda pod, _: pod["volumes"].pop(), "Job: no volume worker-key for its mount"),
+        (lambda pod, _: pod["containers"][0]["volumeMounts"].pop(), "Job: no mount for volume worker-key"),
+        (lambda pod, _: pod["volumes"].append(pod["volumes"][-1]), "Job: volume worker-key: there 2 times"),
         (lambda pod, _: pod.update(serviceAccountName="nobody"), "ServiceAccount nobody: neither made nor there"),
         (lambda _, made: made["Secret"]["data"].popitem(), "Secret pets-catsdogs-train: has no AWS_SECRET_ACCESS_KEY"),
+        (
+            lambda pod, _: pod["volumes"][-1]["secret"]["items"][0].update(key="x"),
+            "Secret pets-catsdogs-train-worker-key: has no x",
+        ),
         (lambda _, made: made["Secret"]["metadata"].update(name="x"), "Secret x: made and not used"),
         (
             lambda pod, _: pod["containers"][0]["resources"]["requests"].update(memory="5Gi"),
@@ -126,7 +130,8 @@ def test_a_broken_relation_is_found(
 ) -> None:
     settings = "--set=networkPolicy.enabled=true,workers=2"
     manifests = copy.deepcopy(helm4.template(file("cpu"), settings).manifests)
-    made = {manifest["kind"]: manifest for manifest in manifests}
+    # The first of each kind: of the Secrets, the credentials.
+    made = {manifest["kind"]: manifest for manifest in reversed(manifests)}
     problem = problem.format(job=made["Job"]["metadata"]["name"], labels=made["Pod"]["metadata"]["labels"])
     broken(made["Job"]["spec"]["template"]["spec"], made)
     assert problem in problems(manifests, OUTSIDE)
