@@ -63,9 +63,10 @@ def _references(spec: dict[str, Any]) -> Iterator[tuple[str, str, str | None]]:
         match volume:
             case {"persistentVolumeClaim": {"claimName": name}}:
                 yield "PersistentVolumeClaim", name, None
-            case {"secret": {"secretName": name, **rest}}:
-                for item in rest.get("items", [{}]):
-                    yield "Secret", name, item.get("key")
+            case {"secret": {"secretName": name, "items": [{"key": key}]}}:
+                yield "Secret", name, key
+            case {"secret": {"secretName": name}}:
+                yield "Secret", name, None
             case {"configMap": {"name": name}}:
                 yield "ConfigMap", name, None
     for container in containers(spec):
