@@ -201,6 +201,11 @@ class Bucket:
             yield from objects
             if following is None:
                 return
+            if following == next_page:
+                raise Unavailable(
+                    f"{self.uri(prefix)}: storage lists the same objects again and again; check the endpoint, or try"
+                    " again later"
+                )
             next_page = following
 
     def _page(
