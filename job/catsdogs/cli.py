@@ -74,14 +74,17 @@ def make_log(log_format: str, worker: int = 0) -> "Log":
 
 
 def make_storage_options(addressing_style: str, storage_timeout: float) -> "StorageOptions":
-    """Return the storage options of a command for people: retries are reported on standard error."""
-    from catsdogs.runtime.events import StorageWaiting
+    """Return the storage options of a command for people: what they report goes to standard error."""
+    from catsdogs.runtime.events import CredentialsRenewed, StorageWaiting
     from catsdogs.storage.store import StorageOptions
 
     def waiting(reason: str, left: float) -> None:
         complain(StorageWaiting(reason=reason, left=left).sentence())
 
-    return StorageOptions(addressing_style, storage_timeout, waiting)
+    def renewed(uri: str) -> None:
+        complain(CredentialsRenewed(uri=uri).sentence())
+
+    return StorageOptions(addressing_style, storage_timeout, waiting, renewed)
 
 
 def complain(text: str) -> None:

@@ -72,7 +72,7 @@ def own_index(workers: int, index: int | None) -> int:
     """Return this worker's index: as given, or as Kubernetes numbers the pods of an Indexed Job. Raises UsageError."""
     if index is None and workers > 1:
         number = os.environ.get("JOB_COMPLETION_INDEX", "0")
-        if not number.isdecimal():
+        if not number.isdecimal() or len(number) > 9:
             raise click.UsageError(f"JOB_COMPLETION_INDEX {number!r} is not a number; use --worker-index")
         index = int(number)
     if (index or 0) >= workers:

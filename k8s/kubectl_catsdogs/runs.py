@@ -11,7 +11,7 @@ from kubectl_catsdogs.api.client import Cluster
 from kubectl_catsdogs.base import chart
 from kubectl_catsdogs.base.errors import ConfigError, NotFound, PermissionDenied
 from kubectl_catsdogs.base.objects import Object, dig, name_of, oldest_first
-from kubectl_catsdogs.base.text import duration, fixed_width, moment
+from kubectl_catsdogs.base.text import duration, fixed_width, moment, whole_number
 from kubectl_catsdogs.jobs import log_stream, releases
 from kubectl_catsdogs.jobs.progress import Progress
 from kubectl_catsdogs.jobs.state import LIVE, running, state_of
@@ -52,7 +52,7 @@ def run_of(job: Object, pods: list[Object], progress: Progress) -> Run:
     """`pods` are the Job's, oldest first."""
     options = chart.options(job)
     state, code = state_of(job, pods)
-    epochs = progress.epochs or _number(options.get("epochs"))
+    epochs = progress.epochs or whole_number(options.get("epochs") or "")
     done = progress.epochs_done or (0 if progress.recipe or state == "Pending" else None)
     gpu, gpus = gpu_of(dig(job, "spec", "template", "spec", default={}))
     return Run(
@@ -81,11 +81,7 @@ def gpu_of(pod_spec: Object) -> tuple[str | None, int]:
     limits = dig(chart.container(pod_spec), "resources", "limits", default={})
     extended = {name: count for name, count in limits.items() if "/" in name}
     name = next((name for name in extended if "gpu" in name), next(iter(extended), None))
-    return name, _number(str(extended[name])) or 0 if name else 0
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() else None
+    return name, whole_number(str(extended[name])) or 0 if name else 0
 
 
 def table(runs: Sequence[Run], now: datetime) -> str:

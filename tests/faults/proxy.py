@@ -19,7 +19,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from tests.servers import S3Server
 
@@ -110,7 +110,7 @@ class Proxy:
         self._listener: ThreadingHTTPServer | None = None
         self.port = 0
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         self._listen()
         return self
 

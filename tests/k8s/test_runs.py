@@ -233,6 +233,27 @@ def test_what_the_cluster_says_moves_no_cursor(api: Api, plugin: Plugin) -> None
     assert "base\\x07line" in shown.stdout
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "x", "-1", "", "1e9"])
+def test_numbers_that_are_none_hide_no_run(number: str, api: Api, plugin: Plugin) -> None:
+    """Whoever may create a Job or a pod chooses them, and Python reads no text of 5,000 digits as a number."""
+    odd = api.put("jobs", objects.job("odd-1", env={"CATSDOGS_EPOCHS": number}))
+    pod = objects.pod(odd)
+    pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] = number
+    odd["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": number}}
+    odd["spec"] |= {"completions": 2, "completionMode": "Indexed"}
+    odd["status"] = {"conditions": [
+        {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": f"exit code {number}"},
+    ]}  # fmt: skip
+    api.put("jobs", odd)
+    api.put("pods", pod)
+    api.put("jobs", objects.job())
+    for command in (("runs",), ("runs", "-o", "json"), ("why", "odd-1")):
+        done = plugin(*command)
+        assert done.returncode in (0, 78), done.stderr
+        assert "Traceback" not in done.stderr
+        assert command[0] == "why" or ("odd-1" in done.stdout and "pets-1" in done.stdout)
+
+
 def test_what_is_unknown_is_a_dash() -> None:
     bare = objects.job()
     bare["spec"]["template"]["spec"]["containers"][0] |= {"env": [], "resources": {}}

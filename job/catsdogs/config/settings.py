@@ -387,7 +387,7 @@ class Settings:
             )
         for address in self.addresses:
             host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal() or not 0 < int(port) < 65535:
+            if not host or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65535:
                 raise ConfigError(f"--worker-address {address}: not host:port, with a port below 65535")
         if self.worker_key_file is None and not all(map(is_local, self.addresses)):
             raise ConfigError(

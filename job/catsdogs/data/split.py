@@ -6,6 +6,7 @@
 A split directory without split.json is incomplete: its files are checked, and only the missing ones are fetched.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -190,13 +191,17 @@ def parse(data: bytes, where: str) -> SplitDocument:
 
 
 def _is_intact(path: AnyPath, record: Record) -> bool:
-    try:
-        return (
-            volume.status(path).st_size == record.size
-            and hashlib.sha256(volume.contents(path)).hexdigest() == record.sha256
-        )
-    except OSError:
-        return False
+    """Whether the file has the record's size and SHA-256. Raises VolumeError if it cannot be read."""
+    data = _contents(path, record.size)
+    return data is not None and hashlib.sha256(data).hexdigest() == record.sha256
+
+
+def _contents(path: AnyPath, size: int) -> bytes | None:
+    """Return the file's bytes; None unless there is a file of that size. Raises VolumeError if it cannot be read."""
+    with contextlib.suppress(volume.Missing), volume.read_failures(path):
+        data = volume.contents(path, size)
+        return data if len(data) == size else None
+    return None
 
 
 def _files(directory: VolumePath) -> Iterator[str]:
@@ -349,7 +354,7 @@ def _check_and_write(data: bytes, path: VolumePath) -> str | NotAnImage:
 def _kept(
     members: Mapping[Image, Member], paths: Mapping[Image, str], directory: VolumePath, interruption: Interruption
 ) -> Iterator[tuple[Image, str]]:
-    """Yield the images that an earlier, incomplete build left intact, each with its SHA-256."""
+    """Yield the images that an earlier, incomplete build left intact, each with its SHA-256. Raises VolumeError."""
     present = set(_files(directory))
     for image, member in [(image, member) for image, member in members.items() if paths[image] in present]:
         data = _holds(directory / paths[image], member)
@@ -360,12 +365,12 @@ def _kept(
 
 
 def _holds(path: VolumePath, member: Member) -> bytes | None:
-    """Return the file's bytes if they are the member's, as far as size and CRC-32 tell, else None."""
-    try:
-        data = volume.contents(path, member.size)
-    except OSError:
-        return None
-    return data if len(data) == member.size and zlib.crc32(data) == member.crc else None
+    """Return the file's bytes if they are the member's, as far as size and CRC-32 tell, else None.
+
+    Raises VolumeError if it cannot be read.
+    """
+    data = _contents(path, member.size)
+    return data if data is not None and zlib.crc32(data) == member.crc else None
 
 
 def _excluded(archive: Archive, assignment: Assignment, broken: Mapping[Image, str]) -> list[Excluded]:

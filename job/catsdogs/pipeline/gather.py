@@ -2,12 +2,13 @@
 
 import hashlib
 
-from catsdogs.data.labels import CLASSES
 from catsdogs.data.split import Split
 from catsdogs.results import report
+from catsdogs.results.documents import SplitMetrics
+from catsdogs.results.metrics import Shard, combined
 from catsdogs.runtime.errors import Interrupted
 from catsdogs.storage import volume
-from catsdogs.training.predictions import Prediction
+from catsdogs.training.predictions import Prediction, predicted_label
 from catsdogs.workers.group import WorkerGroup
 
 
@@ -22,13 +23,35 @@ def of_all(predictions: list[Prediction], prepared: Split, group: WorkerGroup) -
     by_image = {prediction.image: prediction for part in gathered for prediction in part}
     images = [volume.relative(path, prepared.directory) for path in prepared.paths("test")]
     everything = [by_image[image] for image in images if image in by_image]
-    classes = {label for prediction in everything for label in (prediction.label, prediction.predicted)}
-    if len(everything) < len(images) or not classes <= set(CLASSES):
+    if len(everything) < len(images) or not all(map(_is_possible, everything)):
         raise Interrupted("the workers' predictions are not those of the test images; run the same command again")
     digests = {record.path: record.sha256 for record in prepared.images}
     for mistake in report.worst_mistakes(everything):
         _fetch(mistake.image, digests[mistake.image], prepared, group)
     return everything
+
+
+def _is_possible(prediction: Prediction) -> bool:
+    """Whether the labels are those of the image's place and of the probability."""
+    label = prediction.image.rpartition("/")[2].partition(".")[0]
+    return (
+        prediction.label == label
+        and 0 <= prediction.probability <= 1
+        and prediction.predicted == predicted_label(prediction.probability)
+    )
+
+
+def metrics_of_all(predictions: list[Prediction], images: int, group: WorkerGroup) -> SplitMetrics:
+    """Return the metrics of all workers' predictions, for `images` images together. Every worker must call it.
+
+    Raises Interrupted.
+    """
+    shards = group.gather_json(Shard.of(predictions), Shard)
+    # The loss of a model that diverged is not a number.
+    possible = all(0 <= shard.correct <= shard.images and not shard.loss < 0 for shard in shards)
+    if not possible or sum(shard.images for shard in shards) != images:
+        raise Interrupted("the workers' metrics are not those of the training images; run the same command again")
+    return combined(shards)
 
 
 def _fetch(image: str, digest: str, prepared: Split, group: WorkerGroup) -> None:

@@ -11,7 +11,7 @@ from catsdogs.config.settings import Settings
 from catsdogs.pipeline import records
 from catsdogs.results import names, publish
 from catsdogs.results.log_upload import LogUpload
-from catsdogs.runtime.events import Started, StorageWaiting
+from catsdogs.runtime.events import CredentialsRenewed, Started, StorageWaiting
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import broker, volume
@@ -141,9 +141,12 @@ def peers_of(settings: Settings) -> Peers:
 
 
 def _storage_options(settings: Settings, log: Log) -> StorageOptions:
-    """Return how the run reaches its storage. Waiting for storage is reported."""
+    """Return how the run reaches its storage. Waiting for storage and other credentials are reported."""
 
     def waiting(reason: str, left: float) -> None:
         log.emit(StorageWaiting(reason=reason, left=left))
 
-    return StorageOptions(settings.addressing_style, settings.storage_timeout, waiting)
+    def renewed(uri: str) -> None:
+        log.emit(CredentialsRenewed(uri=uri))
+
+    return StorageOptions(settings.addressing_style, settings.storage_timeout, waiting, renewed)

@@ -28,7 +28,6 @@ from catsdogs.results.completion import Artifact, complete, complete_artifacts
 from catsdogs.results.documents import RunDocument, SplitMetrics
 from catsdogs.results.job_log import before_training, lines_of
 from catsdogs.results.log_upload import snapshot
-from catsdogs.results.metrics import Shard, combined
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import tracker_of
 from catsdogs.runtime import gpu, memory
@@ -410,8 +409,9 @@ class Run:
 
         Raises Interrupted, VolumeError.
         """
+        from catsdogs.pipeline import gather
         from catsdogs.training import evaluation
 
         loader = replace(training, shuffled=False, augmentation=None, mixup=0.0)
         predictions = evaluation.predict(learner.model, loader, prepared.directory, self.log, self.interruption)
-        return combined(self.group.gather_json(Shard.of(predictions), Shard))
+        return gather.metrics_of_all(predictions, len(prepared.paths("train")), self.group)

@@ -13,10 +13,11 @@ from catsdogs.results import documents, manifest, names
 from catsdogs.results.job_log import Start, lines_of, newest_start
 from catsdogs.results.manifest import Manifest
 from catsdogs.results.metrics import wilson_interval
-from catsdogs.runtime.errors import BadData, Changed, ConfigError, VolumeError, printable
+from catsdogs.runtime.errors import BadData, Changed, ConfigError, JobError, PermissionDenied, VolumeError, printable
 from catsdogs.runtime.formatting import percent
 from catsdogs.storage import document
 from catsdogs.storage.address import open_store
+from catsdogs.storage.folder import Folder
 from catsdogs.storage.store import StorageOptions, Store
 
 WORKERS = 8
@@ -35,6 +36,7 @@ SETTINGS = ("recipe_name", "epochs", "seed", "image_size", "batch_size", "learni
 METRICS = ("test_accuracy", "interval", "test_correct", "test_images", "validation_accuracy", "best_epoch")
 COLUMNS = ("run", "test", "95 % interval", "recipe", "epochs", "seed", "status")
 _NAMES = "|".join(map(re.escape, (*names.ARTIFACTS, *names.EXPORTS, names.MANIFEST, names.LEASE)))
+_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _OF_A_RUN = re.compile(rf"([^/]+)/({_NAMES}|{names.CHECKPOINTS}.*)", re.DOTALL)
 
 
@@ -63,18 +65,31 @@ def runs(output: str, storage_options: StorageOptions) -> list[dict[str, Any]]:
     """
     store = open_store(output, storage_options)
     sizes: dict[str, dict[str, int]] = {}
-    for key, stat in store.list():
+    unreadable: dict[str, JobError] = {}
+
+    def note(key: str, error: JobError) -> None:
+        run_id = key.partition("/")[0]
+        if _RUN_ID.fullmatch(run_id):
+            unreadable.setdefault(run_id, error)
+
+    for key, stat in store.list(on_unreadable=note):
         if of_a_run := _OF_A_RUN.fullmatch(key):
             sizes.setdefault(of_a_run[1], {})[of_a_run[2]] = stat.size
+
+    def look(run_id: str) -> dict[str, Any]:
+        return _look(store.within(run_id), run_id, sizes.get(run_id, {}), unreadable.get(run_id))
+
     with ThreadPoolExecutor(WORKERS, "runs") as pool:
-        rows = list(pool.map(lambda run_id: _look(store.within(run_id), run_id, sizes[run_id]), sizes))
+        rows = list(pool.map(look, sizes | unreadable))
     return sorted(rows, key=lambda run: (STATES.index(run["state"]), -(run["test_accuracy"] or 0), run["run_id"]))
 
 
-def _look(run: Store, run_id: str, sizes: Mapping[str, int]) -> dict[str, Any]:
+def _look(run: Store, run_id: str, sizes: Mapping[str, int], unreadable: JobError | None) -> dict[str, Any]:
     row: dict[str, Any] = {"run_id": run_id, "uri": run.uri(""), "state": "unpublished", "status": "unknown"}
     row |= dict.fromkeys(("problem", "published", "last_start", *SETTINGS, *METRICS))
     try:
+        if unreadable is not None:
+            raise unreadable
         if names.MANIFEST in sizes:
             return row | _published(run, manifest.load(run), sizes)
         if names.RUN in sizes:
@@ -83,7 +98,10 @@ def _look(run: Store, run_id: str, sizes: Mapping[str, int]) -> dict[str, Any]:
     except ConfigError as error:
         state = "published" if names.MANIFEST in sizes else "unpublished"
         return row | {"state": state, "status": "newer", "problem": str(error)}
-    except (BadData, VolumeError) as error:
+    except (BadData, VolumeError, PermissionDenied) as error:
+        # Storage that refuses the credentials would refuse every run.
+        if isinstance(error, PermissionDenied) and not isinstance(run, Folder):
+            raise
         return row | {"state": "damaged", "status": "damaged", "problem": str(error)}
 
 

@@ -41,6 +41,12 @@ class Artifact(NamedTuple):
             self.check(file)
             yield file
 
+    def is_intact(self) -> bool:
+        """Whether the file is what was completed. Raises VolumeError if it cannot be read."""
+        with contextlib.suppress(volume.Missing), volume.read_failures(self.path):
+            return volume.sha256(self.path, MAX_BYTES) == self.sha256
+        return False
+
     def check_now(self) -> None:
         """Compare the file with the artifact. Raises VolumeError."""
         with self.opened():
@@ -95,18 +101,17 @@ def complete_artifacts(directory: VolumePath) -> dict[str, Artifact] | None:
     """Return the artifacts that `complete` recorded, by name; None unless all are present and unchanged.
 
     What is recorded must be what a training makes: all of it, and nothing else. Raises ConfigError if a newer version
-    recorded them.
+    recorded them, and VolumeError if one cannot be read.
     """
     path = directory / RECORD
     try:
-        found = document.load(volume.read(path, document.MAX_SIZE) or b"", FORMAT, str(path))
+        with volume.read_failures(path):
+            found = document.load(volume.contents(path, document.MAX_SIZE), FORMAT, str(path))
         digests = schema.convert(found["artifacts"] if document.FORMAT in found else found, dict[str, str])
-        required = set(names.TRAINED) - (set() if document.FORMAT in found else set(names.TENSORBOARD.values()))
-        if not required <= digests.keys() <= {*names.TRAINED, *names.EXPORTS}:
-            return None
-        artifacts = {name: Artifact(directory / name, digests[name]) for name in digests}
-        for artifact in artifacts.values():
-            artifact.check_now()
-        return artifacts
-    except (OSError, VolumeError, ValueError, KeyError):
+    except (volume.Missing, ValueError, KeyError):
         return None
+    required = set(names.TRAINED) - (set() if document.FORMAT in found else set(names.TENSORBOARD.values()))
+    if not required <= digests.keys() <= {*names.TRAINED, *names.EXPORTS}:
+        return None
+    artifacts = {name: Artifact(directory / name, digests[name]) for name in digests}
+    return artifacts if all(artifact.is_intact() for artifact in artifacts.values()) else None

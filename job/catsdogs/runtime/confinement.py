@@ -104,14 +104,18 @@ def confine(readable: Iterable[Path], writable: Iterable[Path], hidden: Collecti
 
 
 def without(folder: Path, hidden: Collection[Path]) -> list[Path]:
-    """Return what covers the folder except for what is hidden below it, and the hidden folders' own paths."""
+    """Return what covers the folder except for what is hidden below it, and the hidden folders' own paths.
+
+    Links are left out, as they may lead to what is hidden; what they lead to is covered by its own name.
+    """
     inside = [path for path in hidden if path == folder or folder in path.parents]
     if not inside:
         return [folder]
     if folder in inside:
         return []
     with contextlib.suppress(OSError):
-        return [part for child in sorted(folder.iterdir()) for part in without(child, inside)]
+        children = [child for child in sorted(folder.iterdir()) if not child.is_symlink()]
+        return [part for child in children for part in without(child, inside)]
     return []
 
 

@@ -407,6 +407,14 @@ class StorageWaiting(Event, name="waiting", template="waiting for storage, {left
     left: float
 
 
+class CredentialsRenewed(
+    Event,
+    name="credentials-renewed",
+    template="storage refused the credentials for {uri}; reading them again found others, which it takes",
+):
+    uri: str
+
+
 class Unconfined(
     Event,
     name="unconfined",

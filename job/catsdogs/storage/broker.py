@@ -261,7 +261,9 @@ class BrokeredStore:
                 return self._call(name, key, descriptors=[file.fileno()], etag=etag)
         return self._call(name, key, descriptors=[source.fileno()], etag=etag)
 
-    def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
+    def list(
+        self, prefix: str = "", on_unreadable: Callable[[str, JobError], None] | None = None
+    ) -> Iterator[tuple[str, Stat]]:
         for frame in self._frames("list", "", prefix=prefix):
             for key, size, etag in frame.head.get("objects", ()):
                 yield key, Stat(size, etag)
@@ -280,13 +282,15 @@ class BrokeredStore:
     def _frames(
         self, name: str, key: str, body: bytes = b"", descriptors: Sequence[int] = (), **arguments: object
     ) -> Generator[Frame, None, None]:
-        """Yield the call's frames; retries are reported as if they were this process' own."""
+        """Yield the call's frames; retries and renewals are reported as if they were this process' own."""
         where = {"store": self._uri, "key": key, "timeout": self._storage_options.timeout}
         calls = self._broker.frames("store", name, body, descriptors, **where, **arguments)
         with contextlib.closing(calls) as frames:
             for frame in frames:
                 if "retry" in frame.head:
                     self._storage_options.on_retry(*frame.head["retry"])
+                elif "renewal" in frame.head:
+                    self._storage_options.on_renewal(frame.head["renewal"])
                 else:
                     yield frame
 
@@ -346,13 +350,17 @@ class StoreService:
         with self._opening:
             if (uri, timeout) not in self._stores:
                 bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-                options = StorageOptions(self._addressing_style, timeout, self._retry)
+                options = StorageOptions(self._addressing_style, timeout, self._retry, self._renewal)
                 self._stores[uri, timeout] = Bucket(bucket, prefix, options)
             return self._stores[uri, timeout]
 
     def _retry(self, reason: str, left: float) -> None:
         """A store calls it in the thread of the call that it retries."""
         self._caller.reply(Frame({"retry": [reason, left]}))
+
+    def _renewal(self, uri: str) -> None:
+        """Like `_retry`."""
+        self._caller.reply(Frame({"renewal": uri}))
 
 
 @contextlib.contextmanager

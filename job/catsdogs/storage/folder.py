@@ -4,10 +4,10 @@ import contextlib
 import fcntl
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from catsdogs.runtime.errors import Changed, NotFound, PermissionDenied
+from catsdogs.runtime.errors import Changed, JobError, NotFound, PermissionDenied
 from catsdogs.storage import volume
 from catsdogs.storage.store import CHUNK, Source, Stat
 from catsdogs.storage.volume import VolumePath
@@ -31,7 +31,7 @@ class Folder:
         return Folder(self._folder / name)
 
     def stat(self, key: str) -> Stat:
-        with self._reading(key):
+        with volume.failures(self.uri(key)), self._reading(key):
             return self._stat_of(volume.status(self._folder / key))
 
     @staticmethod
@@ -99,15 +99,41 @@ class Folder:
             volume.sync_directory(path.parent)
         return new
 
-    def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
+    def list(
+        self, prefix: str = "", on_unreadable: Callable[[str, JobError], None] | None = None
+    ) -> Iterator[tuple[str, Stat]]:
         within = prefix.rpartition("/")[0]
+
+        def key_of(name: str) -> str:
+            return f"{within}/{name}" if within else name
+
+        def unreadable(name: str, error: OSError) -> None:
+            if key_of(name).startswith(prefix):
+                with self._listing(key_of(name), on_unreadable):
+                    raise error
+
         with volume.failures(self.root):
-            for name in volume.walk(self._folder / within):
-                key = f"{within}/{name}" if within else name
-                if key.startswith(prefix) and not name.endswith(".part"):
-                    # What is no file, or gone by now, is no object.
-                    with contextlib.suppress(OSError):
-                        yield key, self._stat_of(volume.status(self._folder / key))
+            for key in map(key_of, volume.walk(self._folder / within, unreadable)):
+                if key.startswith(prefix) and not key.endswith(".part"):
+                    stat = None
+                    with self._listing(key, on_unreadable):
+                        stat = self._stat_of(volume.status(self._folder / key))
+                    if stat is not None:
+                        yield key, stat
+
+    @contextlib.contextmanager
+    def _listing(self, key: str, on_unreadable: Callable[[str, JobError], None] | None) -> Iterator[None]:
+        """Give an OSError for what is unreadable to `on_unreadable`, or raise it as a JobError if there is none."""
+        try:
+            with volume.failures(self.uri(key)), self._reading(key):
+                yield
+        except NotFound:
+            # What is no file, or gone by now, is no object.
+            pass
+        except JobError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(key, error)
 
     def delete(self, key: str) -> None:
         with volume.failures(self.uri(key)):

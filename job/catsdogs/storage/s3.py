@@ -10,8 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypedDict, TypeVar
 
-from catsdogs.runtime.errors import Changed, ConfigError, NotFound, Unavailable, VolumeError
+from catsdogs.runtime.errors import (
+    Changed,
+    ConfigError,
+    JobError,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+    VolumeError,
+)
 from catsdogs.storage import volume
+from catsdogs.storage.s3_client import SharedClient
 from catsdogs.storage.s3_failures import reason_of, s3_failures
 from catsdogs.storage.store import CHUNK, Source, Stat, StorageOptions
 
@@ -25,9 +34,6 @@ MAX_PAUSE = 15.0
 """Seconds between two attempts."""
 REPORT_SECONDS = 10.0
 """Seconds between two reports of a retry, at least."""
-CONNECT_TIMEOUT = 10.0
-READ_TIMEOUT = 30.0
-"""Seconds of silence, in either direction, after which a request is abandoned."""
 
 
 class _Condition(TypedDict, total=False):
@@ -46,36 +52,25 @@ class _Continuation(TypedDict, total=False):
 class Bucket:
     """A bucket, or the part of it under a prefix. Credentials, region and endpoint come from the AWS chain."""
 
-    def __init__(self, bucket: str, prefix: str, storage_options: StorageOptions):
+    def __init__(
+        self, bucket: str, prefix: str, storage_options: StorageOptions, shared_client: SharedClient | None = None
+    ):
         self.bucket = bucket
         self.prefix = prefix + "/" if prefix else ""
         self.storage_options = storage_options
+        self.shared_client = shared_client or SharedClient(storage_options.addressing_style)
         self._reported = -REPORT_SECONDS
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
     def within(self, name: str) -> "Bucket":
-        bucket = Bucket(self.bucket, self.prefix + name, self.storage_options)
         # A new client would take a tenth of a second.
-        bucket.client = self.client
-        return bucket
+        return Bucket(self.bucket, self.prefix + name, self.storage_options, self.shared_client)
 
-    @functools.cached_property
+    @property
     def client(self) -> "S3Client":
-        # Imported here, so that work on local files does not wait for it.
-        import boto3
-        from botocore.config import Config
-
-        config = Config(
-            s3={"addressing_style": self.storage_options.addressing_style},  # type: ignore[arg-type]
-            # Only this module retries: botocore gives up on a refused connection after a second.
-            retries={"mode": "standard", "total_max_attempts": 1},
-            max_pool_connections=32,
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-        )
-        return boto3.session.Session().client("s3", config=config)
+        return self.shared_client.current
 
     @property
     def detects_corruption(self) -> bool:
@@ -83,15 +78,38 @@ class Bucket:
         with s3_failures(self.uri("")):
             return self.client.meta.endpoint_url.startswith("https:")
 
-    def _request(self, key: str, send: Callable[[], Result], budget: "_RetryBudget | None" = None) -> Result:
-        """Return what `send` returns. Retries while storage is unavailable and the budget lasts."""
+    def _request(self, key: str, send: "Callable[[S3Client], Result]", budget: "_RetryBudget | None" = None) -> Result:
+        """Return what `send` returns. Retries while storage is unavailable and the budget lasts.
+
+        Retries once with other credentials, if storage refuses these and there are others by now.
+        """
         budget = budget or _RetryBudget(self)
+        renewed = False
         while True:
+            client = None
             try:
                 with s3_failures(self.uri(key)):
-                    return send()
+                    client = self.client
+                    result = send(client)
+            except PermissionDenied:
+                if renewed or client is None or not self._renew(client, key):
+                    raise
+                renewed = True
             except Unavailable as error:
                 budget.wait(error)
+            else:
+                if self.shared_client.confirm():
+                    self.storage_options.on_renewal(self.uri(""))
+                return result
+
+    def _renew(self, refused: "S3Client", key: str) -> bool:
+        """Read the credentials again. Return whether they are others than the refused client's."""
+        try:
+            with s3_failures(self.uri(key)):
+                return self.shared_client.renew(refused)
+        except JobError:
+            # The refusal is what is reported.
+            return False
 
     def report_retry(self, error: Unavailable, left: float) -> None:
         """Report a failed attempt and the seconds left, unless another was reported recently."""
@@ -100,17 +118,20 @@ class Bucket:
             self.storage_options.on_retry(str(error), left)
 
     def stat(self, key: str) -> Stat:
-        def head() -> Stat:
-            answer = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+        def head(client: "S3Client") -> Stat:
+            answer = client.head_object(Bucket=self.bucket, Key=self.prefix + key)
             with self._complete_answers(key):
                 return Stat(answer["ContentLength"], answer["ETag"])
 
         try:
             return self._request(key, head)
-        except NotFound:
-            # The response to a HEAD has no body, so it does not say whether the bucket or the object is missing.
+        except (NotFound, ConfigError) as error:
+            # The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or
+            # whether the credentials have expired.
             next(self.list(), None)
-            raise
+            if isinstance(error, NotFound):
+                raise
+            return self._request(key, head)
 
     @contextlib.contextmanager
     def _complete_answers(self, key: str) -> Iterator[None]:
@@ -123,8 +144,8 @@ class Bucket:
             ) from None
 
     def stream(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
-        def get() -> "tuple[int, StreamingBody]":
-            answer = self.client.get_object(
+        def get(client: "S3Client") -> "tuple[int, StreamingBody]":
+            answer = client.get_object(
                 Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes={start}-{stop - 1}", IfMatch=etag
             )
             with self._complete_answers(key):
@@ -154,7 +175,7 @@ class Bucket:
         """Return the new etag. Raises Changed or NotFound if the condition fails."""
         content_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
 
-        def put() -> str:
+        def put(client: "S3Client") -> str:
             with contextlib.ExitStack() as stack:
                 body: bytes | _Body
                 if isinstance(source, Path):
@@ -167,7 +188,7 @@ class Bucket:
                     # An earlier attempt may have read it.
                     body.seek(0)
                 try:
-                    answer = self.client.put_object(
+                    answer = client.put_object(
                         Bucket=self.bucket,
                         Key=self.prefix + key,
                         # Of a file botocore needs no more than _Body has.
@@ -194,20 +215,27 @@ class Bucket:
                 raise
             return None
 
-    def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
+    def list(
+        self, prefix: str = "", on_unreadable: Callable[[str, JobError], None] | None = None
+    ) -> Iterator[tuple[str, Stat]]:
         next_page: _Continuation = {}
         while True:
             objects, following = self._request(prefix, functools.partial(self._page, prefix, next_page))
             yield from objects
             if following is None:
                 return
+            if following == next_page:
+                raise Unavailable(
+                    f"{self.uri(prefix)}: storage lists the same objects again and again; check the endpoint, or try"
+                    " again later"
+                )
             next_page = following
 
     def _page(
-        self, prefix: str, start: _Continuation
+        self, prefix: str, start: _Continuation, client: "S3Client"
     ) -> "tuple[builtins.list[tuple[str, Stat]], _Continuation | None]":
         """Return the objects of one page of a listing, and where the next page starts."""
-        page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix + prefix, **start)
+        page = client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix + prefix, **start)
         with self._complete_answers(prefix):
             objects = [
                 (item["Key"].removeprefix(self.prefix), Stat(item["Size"], item["ETag"]))
@@ -218,7 +246,7 @@ class Bucket:
             return objects, {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
 
     def delete(self, key: str) -> None:
-        self._request(key, lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key))
+        self._request(key, lambda client: client.delete_object(Bucket=self.bucket, Key=self.prefix + key))
 
 
 class _Body:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
+from catsdogs.runtime.errors import JobError
+
 CHUNK = 256 * 1024
 """Bytes of a piece of a stream, at most."""
 Source = Path | bytes | IO[bytes]
@@ -23,8 +25,8 @@ class Stat(NamedTuple):
     """Changes whenever the bytes change."""
 
 
-def _ignore(_reason: str, _left: float) -> None:
-    """The default of `StorageOptions.on_retry`."""
+def _ignore(*_: object) -> None:
+    """The default of what StorageOptions call."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class StorageOptions:
     """Seconds without success after which a failing storage raises Unavailable."""
     on_retry: Callable[[str, float], None] = _ignore
     """Called now and then during retries, from any thread, with the reason and the seconds left."""
+    on_renewal: Callable[[str], None] = _ignore
+    """Called once storage, which has refused the credentials, takes others that were found when they were read again.
+    From any thread, with the store's address."""
 
 
 DEFAULTS = StorageOptions()
@@ -70,8 +75,14 @@ class Store(Protocol):
         A caller may also get None if its first attempt succeeded but the response was lost.
         """
 
-    def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
-        """Yield every object whose key starts with `prefix`, in any order. Raises NotFound if there is no bucket."""
+    def list(
+        self, prefix: str = "", on_unreadable: Callable[[str, JobError], None] | None = None
+    ) -> Iterator[tuple[str, Stat]]:
+        """Yield every object whose key starts with `prefix`, in any order. Raises NotFound if there is no bucket.
+
+        If the store is a folder, one within it, or a file, may be unreadable: then `on_unreadable` is called with its
+        key and the error, which is raised if there is no such function.
+        """
 
     def delete(self, key: str) -> None:
         """Delete the object, if there is one."""

@@ -33,6 +33,8 @@ Result = TypeVar("Result")
 
 MAX_CONTENTS = 256 << 20
 """Bytes of a file that is read into memory, unless the caller says otherwise."""
+MAX_DEPTH = 32
+"""Directories within each other. The job makes five."""
 MAX_OPEN_DIRECTORIES = 32
 """Per root; the others are opened again when they are needed."""
 PROCESS = secrets.token_hex(8)
@@ -60,6 +62,12 @@ _ADVICE = {
 NO_FILE = {errno.ELOOP, _NOT_A_FILE}
 """The codes of an OSError for what is neither a regular file nor a directory: a link, a pipe, a device."""
 _KNOWN = _ADVICE.keys() - NO_FILE - {errno.EFBIG}
+_MISSING = NO_FILE | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EFBIG}
+"""The codes of an OSError that say that there is no such file as the job would have written."""
+
+
+class Missing(Exception):
+    """Under the name there is no file as the job writes it: nothing, a link, a directory, a file that is too large."""
 
 
 class _Handle:
@@ -231,6 +239,18 @@ def failures(path: AnyPath | str, only_known: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def read_failures(path: AnyPath | str) -> Iterator[None]:
+    """Like `failures`, but an OSError that says that there is no such file becomes Missing."""
+    with failures(path):
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+            raise Missing(str(error)) from error
+
+
+@contextlib.contextmanager
 def new_file(path: AnyPath, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a file for writing that becomes `path` when the block ends without an error. Raises VolumeError.
 
@@ -399,20 +419,41 @@ def remove_if_empty(directory: VolumePath) -> None:
         _reach(directory, lambda above, name: os.rmdir(name, dir_fd=above))
 
 
-def walk(directory: VolumePath) -> Iterator[str]:
-    """Yield the name, relative to `directory`, of everything below it but directories. Raises OSError.
+def walk(directory: VolumePath, on_unreadable: Callable[[str, OSError], None] | None = None) -> Iterator[str]:
+    """Yield the name, relative to `directory`, of everything below it but directories.
 
-    A directory that is missing is empty.
+    A directory that is missing is empty; below MAX_DEPTH directories nothing is looked for. Raises OSError. For a
+    directory within `directory` that cannot be read `on_unreadable` is called instead, if given, with its name.
     """
+    pending = [""]
+    while pending:
+        within = pending.pop()
+        try:
+            found = _entries(directory / within)
+        except OSError as error:
+            # One within may be gone by now, or be a link.
+            if error.errno in (_MISSING if within else (errno.ENOENT, errno.ENOTDIR)):
+                continue
+            if not within or on_unreadable is None:
+                raise
+            on_unreadable(within, error)
+            continue
+        prefix = f"{within}/" if within else ""
+        for name, is_directory in found:
+            if not is_directory:
+                yield prefix + name
+            elif prefix.count("/") < MAX_DEPTH:
+                pending.append(prefix + name)
+
+
+def _entries(directory: VolumePath) -> list[tuple[str, bool]]:
+    """Return what is in the directory, each with whether it is a directory itself. Raises OSError."""
+    fd = _readable_directory(directory)
     try:
-        fd = _readable_directory(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        for folder, _, names, _ in os.fwalk(".", dir_fd=fd):
-            within = folder[2:] + "/" if folder != "." else ""
-            for name in names:
-                yield within + name
+        with os.scandir(fd) as entries:
+            return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(directory)) from None
     finally:
         os.close(fd)
 

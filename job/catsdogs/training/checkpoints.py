@@ -16,6 +16,7 @@ The members' CRC-32s reveal damage.
 import contextlib
 import io
 import json
+import math
 import re
 import zipfile
 import zlib
@@ -23,14 +24,15 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import IO, TypedDict
+from typing import IO, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 import catsdogs
 from catsdogs.config.history import History, HistoryRow
-from catsdogs.runtime.errors import JobError
+from catsdogs.runtime import memory
+from catsdogs.runtime.errors import Interrupted, JobError
 from catsdogs.runtime.events import CheckpointDamaged
 from catsdogs.runtime.log import Log
 from catsdogs.storage import schema, volume
@@ -46,6 +48,8 @@ FOLDER = "checkpoint"
 NAME = re.compile(r"[0-9]{6,}-[0-9]{6,}\.npz")
 MAX_BYTES = 5 << 30
 """Of a checkpoint; a bucket takes no larger object at once."""
+MAX_DIRECTORY = 1 << 18
+"""Bytes of a checkpoint's directory of members. A member takes 80, and a model of a hundred layers has 700."""
 KEPT = 2
 """The newest checkpoint and the one before it, in case the newest turns out to be damaged."""
 
@@ -129,7 +133,7 @@ class Checkpoints:
         """Return the newest checkpoint that is whole, and its path. Damaged ones are reported and passed over.
 
         If the volume has none, the mirror's are fetched first. Raises ConfigError for a checkpoint of a newer format,
-        VolumeError, and what the mirror's store raises.
+        VolumeError, what the mirror's store raises, and Interrupted if worker 0 sends no checkpoint.
         """
         if self.group.size == 1:
             return self._newest()
@@ -139,7 +143,12 @@ class Checkpoints:
         name, data = self.group.gather_json(name, str)[0], self.group.gather(data)[0]
         if self.group.worker == 0 or not name:
             return found
-        return self.directory / name, _load(io.BytesIO(data), name)
+        if not NAME.fullmatch(name):
+            raise Interrupted("worker 0 sent something else than a checkpoint's name; run the same command again")
+        try:
+            return self.directory / name, _load(io.BytesIO(data), name)
+        except _DAMAGED as error:
+            raise Interrupted(f"worker 0 sent a damaged checkpoint ({error}); run the same command again") from None
 
     def _newest(self) -> tuple[VolumePath, Checkpoint] | None:
         found = self._newest_whole()
@@ -154,8 +163,9 @@ class Checkpoints:
     def _newest_whole(self) -> tuple[VolumePath, Checkpoint] | None:
         for path in self._newest_first():
             try:
-                # Opened here, because np.load does not close a file that is not a zip.
-                with volume.open_file(path, MAX_BYTES) as file:
+                # Opened here, because np.load does not close a file that is not a zip. A volume that fails damages
+                # no checkpoint: an older one would repeat what is done.
+                with volume.failures(path, only_known=True), volume.open_file(path, MAX_BYTES) as file:
                     return path, _load(file, str(path))
             except _DAMAGED as error:
                 self.log.emit(CheckpointDamaged(checkpoint=str(path), reason=str(error)))
@@ -237,6 +247,7 @@ _DAMAGED = (
 
 def _load(opened: IO[bytes], where: str) -> Checkpoint:
     """Raises ConfigError for a newer format, and any of _DAMAGED for a damaged file."""
+    _check_sizes(opened)
     with np.load(opened, allow_pickle=False) as file:
         # Numpy would believe a damaged shape and leave the rest of the member unread, and its CRC-32 unchecked.
         damaged = file.zip.testzip()
@@ -256,6 +267,55 @@ def _load(opened: IO[bytes], where: str) -> Checkpoint:
         kinds=parse(arrays["kinds"].tobytes(), list[str]) if form else [],
         versions=parse(arrays["versions"].tobytes(), dict[str, str]) if form else {},
     )
+
+
+def _check_sizes(opened: IO[bytes]) -> None:
+    """Raise any of _DAMAGED unless all arrays lie in the file, uncompressed, and fit into memory; rewind it.
+
+    Zipfile and numpy would allocate what a directory or an array's head claims.
+    """
+    size = opened.seek(0, io.SEEK_END)
+    # The arrays are read beside the model that they are for.
+    most = min(size, MAX_BYTES, memory.limit() // 2)
+    with zipfile.ZipFile(cast(IO[bytes], _Directory(opened))) as file:
+        members = file.infolist()
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("a member is there twice")
+        if sum(member.file_size for member in members) > most:
+            raise ValueError(f"its members claim more than {most:,} bytes")
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename} is compressed")
+            with file.open(member) as array:
+                _check_head(array, member)
+    opened.seek(0)
+
+
+def _check_head(array: IO[bytes], member: zipfile.ZipInfo) -> None:
+    """Raise ValueError unless the member is an array of numbers as large as its head claims."""
+    if np.lib.format.read_magic(array) != (1, 0):
+        raise ValueError(f"{member.filename} is of another format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(array)
+    claimed = dtype.itemsize * math.prod(shape)
+    # bfloat16 is stored as bytes without a type.
+    if dtype.kind not in "biufV" or dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0:
+        raise ValueError(f"{member.filename} has something else than numbers")
+    if claimed != member.file_size - array.tell():
+        raise ValueError(f"{member.filename} claims {claimed:,} bytes, and has {member.file_size:,}")
+
+
+class _Directory:
+    """A file of which zipfile reads nothing but the directory, and no directory that is too large."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(MAX_DIRECTORY + 1 if size < 0 else min(size, MAX_DIRECTORY + 1))
+        if len(data) > MAX_DIRECTORY:
+            raise ValueError(f"a directory of more than {MAX_DIRECTORY:,} bytes")
+        return data
 
 
 class _ProgressDocument(TypedDict):

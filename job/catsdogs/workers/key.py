@@ -1,5 +1,7 @@
 """The run's key, which all of its workers have: who has it may join."""
 
+import os
+import stat
 from pathlib import Path
 
 from catsdogs.runtime.errors import ConfigError
@@ -14,7 +16,9 @@ def read(path: Path) -> bytes:
     """Return the key in a file, without white space around it. Raises ConfigError, which does not show the content."""
     option = f"--worker-key-file {path}"
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{option}: not a regular file; name a file with random text of 64 characters")
             content = file.read(MAX_SIZE + 1)
     except OSError as error:
         raise ConfigError(f"{option}: {error.strerror or error}; name a file that this user can read") from None
@@ -26,3 +30,8 @@ def read(path: Path) -> bytes:
             f"{option}: {len(key)} characters; use at least {MIN_SIZE} random ones, as `openssl rand -hex 32` makes"
         )
     return key
+
+
+def _open(path: str, flags: int) -> int:
+    """Open without waiting for somebody to write to it, if it is a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -1,6 +1,7 @@
 """What the chart writes into a Job and the plugin reads back: names, labels, and the options of the run."""
 
 from kubectl_catsdogs.base.objects import Object, dig, name_of
+from kubectl_catsdogs.base.text import whole_number
 
 CHART_NAME = "catsdogs-train"
 CONTAINER = "catsdogs"
@@ -76,7 +77,7 @@ def workers(job: Object | None) -> int:
 
 def worker_of(pod: Object | None) -> int:
     """Return the pod's worker index; 0 if it is the only worker."""
-    return int(dig(pod, "metadata", "labels", INDEX, default=0))
+    return whole_number(str(dig(pod, "metadata", "labels", INDEX, default=""))) or 0
 
 
 def newest_of_workers(pods: list[Object]) -> list[Object]:

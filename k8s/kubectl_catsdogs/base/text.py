@@ -3,6 +3,8 @@
 import shlex
 from datetime import UTC, datetime
 
+MAX_DIGITS = 18
+
 
 def clean(text: str) -> str:
     """Return the text as one line without control characters: all but printable characters and tabs are escaped.
@@ -10,6 +12,12 @@ def clean(text: str) -> str:
     Messages, names and logs come from the cluster; their authors must not control this terminal.
     """
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that the text is in decimal digits; None for anything else, or more digits than any number of
+    ours has: Python refuses to read thousands."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def fixed_width(text: str) -> str:

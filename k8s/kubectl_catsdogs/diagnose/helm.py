@@ -10,6 +10,7 @@ import zlib
 import yaml
 
 from kubectl_catsdogs.base.objects import Object, dig
+from kubectl_catsdogs.base.text import whole_number
 
 MAX_BYTES = 16_000_000
 """Read of an unpacked release, whose Secret has at most 1 MB."""
@@ -37,5 +38,4 @@ def job_of(secrets: list[Object]) -> Object | None:
 
 
 def _revision(secret: Object) -> int:
-    version = str(dig(secret, "metadata", "labels", "version", default="0"))
-    return int(version) if version.isdecimal() else 0
+    return whole_number(str(dig(secret, "metadata", "labels", "version", default=""))) or 0

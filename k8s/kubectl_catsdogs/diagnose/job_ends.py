@@ -85,7 +85,7 @@ def failed_otherwise(snapshot: Snapshot) -> Finding | None:
     if failed.get("reason") == "DeadlineExceeded" or last_end(snapshot):
         return None
     evidence = [f"Job controller: {failed.get('reason')}: {failed.get('message')}"]
-    code = re.search(r"exit code (\d+)", str(failed.get("message")))
+    code = re.search(r"exit code (\d{1,3})\b", str(failed.get("message")))
     if code and failed.get("reason") == "PodFailurePolicy":
         return by_code(snapshot, int(code[1]), snapshot.last_line + evidence, snapshot.job_place)
     if finding := end_in_bucket_log(snapshot):

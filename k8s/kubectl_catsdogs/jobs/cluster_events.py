@@ -6,7 +6,7 @@ from typing import NamedTuple
 from kubectl_catsdogs.base import chart
 from kubectl_catsdogs.base.chart import status_of
 from kubectl_catsdogs.base.objects import Object, dig, name_of
-from kubectl_catsdogs.base.text import plural
+from kubectl_catsdogs.base.text import plural, whole_number
 
 WHO = {
     "default-scheduler": "scheduler",
@@ -98,7 +98,7 @@ def key(event: Object) -> Key:
 def order_of(event: Object) -> tuple[str, int]:
     """Sort key: by second, as only some events have fractions, and within a second as the API server stored them."""
     version = str(dig(event, "metadata", "resourceVersion", default=""))
-    return time_of(event), int(version) if version.isdecimal() else 0
+    return time_of(event), whole_number(version) or 0
 
 
 def time_of(event: Object) -> str:

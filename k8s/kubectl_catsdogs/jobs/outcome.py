@@ -31,7 +31,7 @@ def outcome(job: Object, pods: list[Object], gone: bool = False) -> Outcome | No
     if condition(job, "Complete") or (gone and last and code == 0):
         return Outcome(f"{run} is complete; its result is at {chart.result(job)}/", 0)
     if failed := condition(job, "Failed"):
-        named = re.search(r"exit code (\d+)", str(failed.get("message")))
+        named = re.search(r"exit code (\d{1,3})\b", str(failed.get("message")))
         if failed.get("reason") == "PodFailurePolicy" and named:
             code = int(named[1])
         return Outcome(f"{run} failed: {_reason(job, failed, last, code)}", code or UNKNOWN)

@@ -1,6 +1,8 @@
+import errno
 import hashlib
 import io
 import json
+import os
 import shutil
 import threading
 import time
@@ -274,6 +276,64 @@ def test_a_damaged_split_is_made_good_and_only_what_is_lost_is_fetched(
     assert (folder(split) / MARKER).read_bytes() == marker
     # The broken cat is fetched again too: nothing but the archive remembers it.
     assert recorder.fetched == lost + 1
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("name", ["EIO", "EREMOTEIO", "ESTALE", "ENOTCONN", "EACCES"])
+def test_an_image_that_cannot_be_read_is_not_taken_for_a_missing_one(
+    name: str, marked: bool, archive: Archive, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that fails is named, whether the split is complete or half built; nothing is fetched again."""
+    failing = folder(split) / "test/dogs/dog.6.jpg"
+    if not marked:
+        (folder(split) / MARKER).unlink()
+    before = files(folder(split))
+    real, number = volume._open, getattr(errno, name)
+
+    def fail(path: volume.AnyPath, flags: int, max_bytes: int | None = None, create: bool = False) -> tuple[int, int]:
+        if str(path) == str(failing):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, flags, max_bytes, create)
+
+    monkeypatch.setattr(volume, "_open", fail)
+    recorder = Recorded()
+    with pytest.raises(VolumeError, match=f"^{failing}: {os.strerror(number)}: "):
+        built(archive, folder(split), recorder)
+    assert recorder.of("fetching") == recorder.of("split-damaged") == []
+    assert files(folder(split)) == before
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    archive: Archive, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder(split) / MARKER).unlink()
+    failing = folder(split) / "test/dogs"
+    real = volume._readable_directory
+
+    def fail(directory: volume.VolumePath, create: bool = False) -> int:
+        if str(directory) == str(failing):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(directory))
+        return real(directory, create)
+
+    monkeypatch.setattr(volume, "_readable_directory", fail)
+    with pytest.raises(VolumeError, match=f"^{failing}: Input/output error: check the volume"):
+        built(archive, folder(split))
+
+
+PRESENT_BUT_NO_FILE: dict[str, Callable[[Path], object]] = {
+    "a link": lambda path: path.symlink_to("dog.7.jpg"),
+    "a pipe": os.mkfifo,
+    "a larger file": lambda path: path.write_bytes(bytes(1 << 20)),
+}
+
+
+@pytest.mark.parametrize("kind", PRESENT_BUT_NO_FILE)
+def test_what_is_no_image_of_the_split_is_replaced(kind: str, archive: Archive, split: Split) -> None:
+    path = folder(split) / "test/dogs/dog.6.jpg"
+    path.unlink()
+    PRESENT_BUT_NO_FILE[kind](path)
+    assert built(archive, folder(split)) == split
+    check(split)
 
 
 def test_what_a_kill_left_is_removed_and_spoils_nothing(archive: Archive, split: Split) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from catsdogs.data.archive import Identity
 from catsdogs.data.assignment import Counts
 from catsdogs.data.split import Record, Split
 from catsdogs.pipeline import gather
+from catsdogs.results.metrics import Shard
 from catsdogs.runtime.errors import Interrupted
 from catsdogs.runtime.signals import Interruption
 from catsdogs.training.predictions import Prediction
@@ -101,7 +103,12 @@ def test_all_predictions_in_one_workers_order(groups: list[WorkerGroup], tmp_pat
         [],
         [Prediction("elsewhere.jpg", "cat", 0.5, "dog")],
         [Prediction(IMAGES[1], "bird", 0.5, "dog"), Prediction(IMAGES[3], "dog", 0.5, "dog")],
+        [Prediction(IMAGES[1], "dog", 0.9, "dog"), Prediction(IMAGES[3], "dog", 0.9, "dog")],
+        [Prediction(IMAGES[1], "cat", 0.1, "dog"), Prediction(IMAGES[3], "dog", 0.9, "dog")],
+        [Prediction(IMAGES[1], "cat", 1e300, "dog"), Prediction(IMAGES[3], "dog", 0.9, "dog")],
+        [Prediction(IMAGES[1], "cat", -0.1, "cat"), Prediction(IMAGES[3], "dog", 0.9, "dog")],
     ],
+    ids=["none", "elsewhere", "a bird", "another label", "another verdict", "above 1", "below 0"],
 )
 def test_other_predictions_than_those_of_the_split(
     theirs: list[Prediction], groups: list[WorkerGroup], tmp_path: Path
@@ -109,6 +116,33 @@ def test_other_predictions_than_those_of_the_split(
     for result in gathered(groups, tmp_path, lambda: theirs):
         assert isinstance(result, Interrupted)
         assert "the workers' predictions are not those of the test images" in str(result)
+
+
+class Reporting(WorkerGroup):
+    """A group as worker 0 has it, with what worker 1 sends."""
+
+    def __init__(self, theirs: Shard):
+        super().__init__(0, 2, {}, 0.0, Interruption())
+        self._theirs = theirs
+
+    def gather_json(self, value: Any, expected: Any) -> list[Any]:
+        return [value, self._theirs]
+
+
+def test_metrics_of_all_workers() -> None:
+    theirs = Shard(0.5, 2, 1)
+    metrics = gather.metrics_of_all(predictions(0), 4, Reporting(theirs))
+    assert (metrics["images"], metrics["correct"], metrics["accuracy"]) == (4, 1, 0.25)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [Shard(0.5, 2, 3), Shard(0.5, 2, -1), Shard(-0.5, 2, 1), Shard(0.5, -2, -2), Shard(0.0, 0, 0), Shard(0.5, 9, 1)],
+)
+def test_metrics_that_cannot_be_those_of_the_images(theirs: Shard) -> None:
+    """Otherwise an accuracy of 9.99 were published, or worker 0 divided by nothing."""
+    with pytest.raises(Interrupted, match="the workers' metrics are not those of the training images"):
+        gather.metrics_of_all(predictions(0), 4, Reporting(theirs))
 
 
 def test_image_that_is_not_the_splits(groups: list[WorkerGroup], tmp_path: Path) -> None:

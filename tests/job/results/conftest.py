@@ -47,7 +47,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         return Folder(tmp_path / "output")
     shared = bucket_on(request.getfixturevalue("seaweedfs"))
     store = Bucket(shared.bucket, f"runs/{secrets.token_hex(6)}", DEFAULTS)
-    store.client = shared.client
+    store.shared_client = shared.shared_client
     return store
 
 

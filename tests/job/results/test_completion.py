@@ -1,5 +1,6 @@
 """The record of which artifacts on the volume are complete."""
 
+import errno
 import hashlib
 import json
 import os
@@ -91,6 +92,23 @@ def test_what_changed_since_is_not_complete(
     if name in artifacts:
         with pytest.raises(VolumeError, match=f"{name}: "):
             artifacts[name].contents()
+
+
+@pytest.mark.parametrize("failing", ["metrics.json", names.TENSORBOARD["train"], completion.RECORD])
+def test_what_cannot_be_read_is_not_taken_for_incomplete(
+    failing: str, artifacts: dict[str, Artifact], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be trained again, on a volume that fails."""
+    real = volume._open
+
+    def fail(path: volume.AnyPath, flags: int, max_bytes: int | None = None, create: bool = False) -> tuple[int, int]:
+        if str(path) == str(directory / failing):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, flags, max_bytes, create)
+
+    monkeypatch.setattr(volume, "_open", fail)
+    with pytest.raises(VolumeError, match=f"^{directory / failing}: Input/output error: check the volume"):
+        completed(directory)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_place_with_strangers_is_left_alone(output: Store, tmp_path: Path, str
 
 def test_a_bucket_that_is_not_there_is_a_contradiction(seaweedfs: S3Server) -> None:
     output = Bucket("absent-bucket", "run", DEFAULTS)
-    output.client = bucket_on(seaweedfs).client
+    output.shared_client = bucket_on(seaweedfs).shared_client
     with pytest.raises(ConfigError, match=r"^s3://absent-bucket: no such bucket"):
         publish.is_published(output, SETTINGS)
 

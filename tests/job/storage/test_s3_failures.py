@@ -17,7 +17,7 @@ from botocore import exceptions
 from botocore.parsers import ResponseParserError
 
 from catsdogs.runtime.errors import ConfigError, JobError, PermissionDenied, Unavailable, VolumeError
-from catsdogs.storage import s3
+from catsdogs.storage import s3_client
 from catsdogs.storage.address import open_store
 from catsdogs.storage.s3 import Bucket
 from catsdogs.storage.store import StorageOptions, Store
@@ -153,7 +153,7 @@ def test_storage_that_stalls_is_asked_again(
     operation: str, seaweedfs: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silence for longer than the timeout, once: a second request, and it ends well."""
-    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(s3_client, "READ_TIMEOUT", 0.5)
     etag = seaweedfs.client().put_object(Bucket=bucket, Key="key", Body=b"data")["ETag"]
     if operation.startswith("put_if"):
         seaweedfs.client().delete_object(Bucket=bucket, Key="key")
@@ -201,7 +201,7 @@ def test_an_upload_that_stalls_is_the_storages_fault(
     size: int, deaf: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """69, and the storage's address; not 74, which would let the user look for a fault of the volume."""
-    monkeypatch.setattr(s3, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(s3_client, "READ_TIMEOUT", 0.3)
     store = open_store("s3://bucket/run", StorageOptions(timeout=0.5))
     with pytest.raises(Unavailable, match=r"^s3://bucket/run/key: .*127\.0\.0\.1.*; check the endpoint, or try again"):
         put(store, bytes(size))

@@ -20,6 +20,7 @@ from catsdogs.runtime.errors import BadData, ConfigError, JobError, NotFound, Pe
 from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
 from catsdogs.storage.s3 import Bucket
+from catsdogs.storage.s3_client import SharedClient
 from catsdogs.storage.store import CHUNK, StorageOptions, Store, read
 from tests.servers import S3Server
 
@@ -77,18 +78,24 @@ def lead_to(server: S3Server, monkeypatch: pytest.MonkeyPatch, **changes: str) -
 
 
 @functools.cache
-def client_of(server: S3Server) -> Any:
+def shared_client_of(server: S3Server) -> SharedClient:
     """A store's own, but one for many tests, as it takes a tenth of a second to make."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         lead_to(server, monkeypatch)
-        return Bucket("any", "", IMPATIENT).client
+        client = SharedClient("auto")
+        assert client.current
+        return client
+
+
+def client_of(server: S3Server) -> Any:
+    return shared_client_of(server).current
 
 
 def opened(address: str, server: S3Server | None) -> Store:
     store = open_store(address)
     if server is not None:
         assert isinstance(store, Bucket)
-        store.client = client_of(server)
+        store.shared_client = shared_client_of(server)
     return store
 
 

@@ -1,24 +1,32 @@
+import errno
 import io
 import json
+import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from catsdogs.config.history import History
-from catsdogs.runtime.errors import ConfigError, Unavailable
+from catsdogs.runtime.errors import ConfigError, Interrupted, JobError, Unavailable, VolumeError
 from catsdogs.runtime.log import Log
+from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from catsdogs.storage.folder import Folder
+from catsdogs.storage.schema import parse
 from catsdogs.storage.store import Source, Stat
 from catsdogs.storage.volume import VolumePath
 from catsdogs.training.checkpoints import Arrays, Checkpoint, Checkpoints, Mirror, Progress
+from catsdogs.workers.group import WorkerGroup
 from tests.recorder import Recorder
 
+T = TypeVar("T")
 RANDOM = np.random.default_rng(7)
 KERNEL = RANDOM.normal(size=(40, 30)).astype(np.float32)
 
@@ -140,7 +148,50 @@ def flipped(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
+def with_member(name: str, content: bytes, compression: int = zipfile.ZIP_STORED) -> Callable[[bytes], bytes]:
+    """The file with another member of this name, or one more."""
+
+    def replace(data: bytes) -> bytes:
+        result = io.BytesIO(without(name)(data))
+        with zipfile.ZipFile(result, "a", compression) as file:
+            file.writestr(name, content)
+        return result.getvalue()
+
+    return replace
+
+
+def array_file(shape: tuple[int, ...], descr: str = "<f4", data: bytes = b"") -> bytes:
+    """A `.npy` file whose head claims any shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": descr})
+    return file.getvalue() + data
+
+
+def with_many_members(data: bytes) -> bytes:
+    result = io.BytesIO(data)
+    with zipfile.ZipFile(result, "a") as file:
+        for number in range(16_000):
+            file.writestr(f"variables/{number + 5}.npy", b"")
+    return result.getvalue()
+
+
+HUGE = 1 << 40
+BOMBS: dict[str, Callable[[bytes], bytes]] = {
+    "4 TiB in a head": with_member("variables/0.npy", array_file((HUGE,))),
+    "4 TiB in dimensions": with_member("variables/0.npy", array_file((1 << 20, 1 << 20))),
+    "more than 64 bits": with_member("variables/0.npy", array_file((HUGE, HUGE))),
+    "items without a size": with_member("variables/0.npy", array_file((HUGE,), "|V0")),
+    "a negative dimension": with_member("variables/0.npy", array_file((-1,), data=bytes(4))),
+    "one item that is huge": with_member("variables/0.npy", array_file((1,), "|V2000000000")),
+    "objects": with_member("variables/0.npy", array_file((1,), "|O", bytes(8))),
+    "text": with_member("variables/0.npy", array_file((1,), "<U4", bytes(16))),
+    "zeros that are compressed": lambda data: with_member(
+        "variables/0.npy", array_file((4 << 20,), data=bytes(16 << 20)), zipfile.ZIP_DEFLATED
+    )(data),
+    "a directory that is too large": with_many_members,
+}
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    **BOMBS,
     "empty": lambda data: b"",
     "zeros": lambda data: bytes(len(data)),
     "cut": lambda data: data[: len(data) // 2],
@@ -207,6 +258,71 @@ def test_a_damaged_one_is_passed_over(
     assert reports.events[0][1]["reason"]
 
 
+@pytest.mark.parametrize("bomb", [pytest.param(bomb, id=name) for name, bomb in BOMBS.items()])
+def test_nothing_is_allocated_that_is_only_claimed(
+    checkpoints: Checkpoints, reports: Reports, bomb: Callable[[bytes], bytes]
+) -> None:
+    newest = opened(checkpoints.save(checkpoint(2, 0)))
+    newest.write_bytes(bomb(newest.read_bytes()))
+    tracemalloc.start()
+    try:
+        assert checkpoints.newest() is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+    assert len(reports.damaged) == 1
+
+
+@pytest.mark.parametrize("name", ["EIO", "EREMOTEIO", "ESTALE", "ENOTCONN", "EACCES"])
+def test_a_volume_that_fails_damages_no_checkpoint(
+    name: str, checkpoints: Checkpoints, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older checkpoint would repeat what is done, and the first save would remove the newer one."""
+    checkpoints.save(checkpoint(1, 5))
+    newest = opened(checkpoints.save(checkpoint(2, 0)))
+
+    def fail(path: VolumePath, *_: object) -> None:
+        number = getattr(errno, name)
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(volume, "_open", fail)
+    with pytest.raises(VolumeError, match=f"^{newest}: "):
+        checkpoints.newest()
+    assert reports.damaged == []
+
+
+class FromWorker0(WorkerGroup):
+    """A group as another worker has it, with what worker 0 sends."""
+
+    def __init__(self, name: str, data: bytes):
+        super().__init__(1, 2, {}, 0.0, Interruption())
+        self._sent = name, data
+
+    def gather_json(self, value: T, expected: type[T]) -> list[T]:
+        return [parse(json.dumps(self._sent[0]), expected), value]
+
+    def gather(self, data: bytes) -> list[bytes]:
+        return [self._sent[1], data]
+
+
+@pytest.mark.parametrize("damage", [pytest.param(damage, id=name) for name, damage in DAMAGES.items()])
+def test_worker_0_that_sends_no_checkpoint_ends_the_others_with_one_line(
+    damage: Callable[[bytes], bytes], checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    path = opened(checkpoints.save(checkpoint(2, 0)))
+    group = FromWorker0(path.name, damage(path.read_bytes()))
+    with pytest.raises(Interrupted, match=r"^worker 0 sent a damaged checkpoint \(.*run the same command again$"):
+        Checkpoints(volume.Ledger(volume.root(tmp_path)), Log([]), group=group).newest()
+
+
+@pytest.mark.parametrize("name", ["../../x.npz", "/etc/passwd", "x\0.npz", "1-1.npz", "000001-000000.npz\n"])
+def test_a_name_from_worker_0_that_is_none(name: str, checkpoints: Checkpoints, tmp_path: Path) -> None:
+    group = FromWorker0(name, opened(checkpoints.save(checkpoint(2, 0))).read_bytes())
+    with pytest.raises(Interrupted, match=r"^worker 0 sent something else than a checkpoint's name"):
+        Checkpoints(volume.Ledger(volume.root(tmp_path)), Log([]), group=group).newest()
+
+
 def test_any_flipped_bit_is_noticed_or_of_no_matter(checkpoints: Checkpoints, reports: Reports) -> None:
     checkpoints.save(checkpoint(1, 5))
     newest = opened(checkpoints.save(checkpoint(2, 0)))
@@ -259,10 +375,12 @@ class Failing(Folder):
             raise Unavailable("out of order")
         super().put(key, source)
 
-    def list(self, prefix: str = "") -> Iterator[tuple[str, Stat]]:
+    def list(
+        self, prefix: str = "", on_unreadable: Callable[[str, JobError], None] | None = None
+    ) -> Iterator[tuple[str, Stat]]:
         if self.failing:
             raise Unavailable("out of order")
-        return super().list(prefix)
+        return super().list(prefix, on_unreadable)
 
 
 class TestMirror:

@@ -1,5 +1,6 @@
 """The file with the key: what is none is refused in one line that does not show it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_what_is_no_key_is_refused(content: bytes, reason: str, tmp_path: Path) 
     with pytest.raises(ConfigError, match=reason) as caught:
         key.read(tmp_path / "key")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "key")
+    with pytest.raises(ConfigError, match="key: not a regular file; name a file with random text"):
+        key.read(tmp_path / "key")
 
 
 @pytest.mark.parametrize(("name", "reason"), [("none", "No such file or directory"), (".", "Is a directory")])

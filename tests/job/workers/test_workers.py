@@ -238,6 +238,7 @@ def test_worker_that_is_told_to_stop_while_it_waits(tmp_path: Path) -> None:
         (["--workers=2"], 78, "--workers 2 needs --worker-address"),
         (["--workers=2", "--worker-address=a:1,b:1,c:1"], 78, "3 addresses for 2 workers"),
         (["--workers=2", "--worker-address=a-{index}"], 78, "--worker-address a-0: not host:port"),
+        (["--workers=2", f"--worker-address=a:1,b:{'9' * 5000}"], 78, "not host:port"),
         (["--workers=2", "--worker-address=localhost:1,a:1"], 78, "on several machines needs --worker-key-file"),
         (["--workers=2", "--worker-address=a-{index}:1", "--worker-index=2"], 2, "must be below --workers, which is 2"),
         (["--worker-index=1"], 2, "must be below --workers, which is 1"),
@@ -253,6 +254,8 @@ def test_index_of_an_indexed_job(catsdogs: Catsdogs) -> None:
     options = ("run", "--archive=a.zip", "--output=runs", "--worker-address=a-{index}:1")
     done = catsdogs(*options, "--workers=3", env={"JOB_COMPLETION_INDEX": "3"})
     assert (done.returncode, "--worker-index 3" in done.stderr) == (2, True)
+    done = catsdogs(*options, "--workers=3", env={"JOB_COMPLETION_INDEX": "3" * 5000})
+    assert (done.returncode, "is not a number; use --worker-index" in done.stderr) == (2, True)
     done = catsdogs(*options, env={"JOB_COMPLETION_INDEX": "3"})
     assert "worker" not in done.stderr
 
