@@ -36,7 +36,9 @@ def _is_possible(prediction: Prediction) -> bool:
     label = prediction.image.rpartition("/")[2].partition(".")[0]
     return (
         prediction.label == label
-        and 0 <= prediction.probability <= 1
+        # That of a model that diverged is not a number.
+        and not prediction.probability < 0
+        and not prediction.probability > 1
         and prediction.predicted == predicted_label(prediction.probability)
     )
 

@@ -68,6 +68,11 @@ def loads(data: bytes | str, *, with_nan: bool = False) -> Any:
         raise ValueError("nested too deeply") from None
     except MemoryError:
         raise ValueError("too large for this machine's memory") from None
+    except ValueError as error:
+        # Python's own words advise its programmer.
+        if "set_int_max_str_digits" in str(error):
+            raise ValueError("an integer of thousands of digits") from None
+        raise
 
 
 def convert(value: Any, expected: Any, *, with_nan: bool = False) -> Any:

@@ -97,13 +97,13 @@ class WorkerGroup:
 
     def gather_json(self, value: T, expected: type[T]) -> list[T]:
         """Return what each worker passes, by worker. Each value is checked to be of the type `expected`: see
-        `schema.parse`. Raises Interrupted."""
+        `schema.parse`. Floats may be NaN, as those of a model that diverged are. Raises Interrupted."""
         if not self._connections:
             return [value]
         values = []
         for worker, part in enumerate(self.gather(json.dumps(value).encode())):
             try:
-                values.append(parse(part, expected))
+                values.append(parse(part, expected, with_nan=True))
             except ValueError as error:
                 raise _malformed(worker, error) from None
         return values

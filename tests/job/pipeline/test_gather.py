@@ -118,6 +118,14 @@ def test_other_predictions_than_those_of_the_split(
         assert "the workers' predictions are not those of the test images" in str(result)
 
 
+def test_predictions_of_a_model_that_diverged(groups: list[WorkerGroup], tmp_path: Path) -> None:
+    nan = float("nan")
+    theirs = [Prediction(IMAGES[1], "cat", nan, "cat"), Prediction(IMAGES[3], "dog", nan, "cat")]
+    for result in gathered(groups, tmp_path, lambda: theirs):
+        assert isinstance(result, list), result
+        assert [str(prediction.probability) for prediction in result] == ["0.9", "nan", "0.1", "nan"]
+
+
 class Reporting(WorkerGroup):
     """A group as worker 0 has it, with what worker 1 sends."""
 
