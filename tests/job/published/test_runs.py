@@ -130,6 +130,7 @@ def test_a_running_an_interrupted_and_a_killed_run(sample_archive: Path, catsdog
         row, note = last_start(tmp_path / "out", "at-work", catsdogs)
         assert (row["status"], row["last_start"]["exit_code"]) == ("running", None)
         assert note.startswith(f"running on {os.uname().nodename} since {row['last_start']['started'][:10]} ")
+        job.until("epoch")
         job.process.send_signal(signal.SIGTERM)
         assert job.wait() == 75
     row, note = last_start(tmp_path / "out", "at-work", catsdogs)
