@@ -20,7 +20,7 @@ test: $(VENV)/ready ## Run the tests that take a few minutes.
 
 .PHONY: test-faults
 test-faults: $(VENV)/ready ## Kill the job, interrupt it, break its storage, archives and volume; ARGS="-m slow" for the long suite.
-	$(BIN)/python -m pytest tests/faults $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/faults $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/ready ## Run the tests that take longer; ARCHIVE=dogs-vs-cats.zip adds the job on the real archive.

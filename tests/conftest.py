@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from catsdogs.data import sample
-from tests import servers
+from tests import servers, warm
 from tests.servers import S3Server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -57,17 +57,32 @@ def sample_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def environment_in(home: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(REPOSITORY / "job")}
+
+
 @pytest.fixture
 def catsdogs(tmp_path: Path) -> Catsdogs:
-    """Runs the command as a user would, in `tmp_path`."""
+    """Runs the command as a user would, in `tmp_path`, without the seconds in which libraries are imported."""
 
     def run(
         *args: str | Path, env: dict[str, str] | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY / "job")}
+        return warm.catsdogs(*args, env=environment_in(tmp_path) | (env or {}), directory=tmp_path, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture
+def catsdogs_from_scratch(tmp_path: Path) -> Catsdogs:
+    """The same, in a process that is started: with a PYTHONPATH of `env`, for one."""
+
+    def run(
+        *args: str | Path, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "catsdogs", *map(str, args)],
-            env=clean | (env or {}),
+            env=environment_in(tmp_path) | (env or {}),
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             capture_output=True,

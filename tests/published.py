@@ -11,6 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tests import warm
+from tests.conftest import environment_in
 from tests.servers import S3Server
 
 ARTIFACTS = [
@@ -75,3 +77,25 @@ def reseal(run: Path) -> None:
         data = (run / entry["name"]).read_bytes()
         entry["size"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
     (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+EVALUATE = """
+import sys, json, pathlib, keras, numpy as np
+from catsdogs.data.images import decode
+model = keras.models.load_model(sys.argv[1])
+size = model.input_shape[1]
+paths = sorted(pathlib.Path(sys.argv[2]).rglob(f"{sys.argv[3]}/*/*.jpg"))
+images = np.stack([decode(path.read_bytes(), (size, size)) for path in paths]) / np.float32(255)
+dogs = np.array([path.name.startswith("dog") for path in paths])
+model.compile(loss="binary_crossentropy", metrics=["accuracy"])
+loss, accuracy = model.evaluate(images, dogs, verbose=0)
+print(json.dumps({"loss": loss, "images": len(paths), "correct": round(accuracy * len(paths))}))
+"""
+
+
+def evaluated(run: Path, volume: Path, split: str) -> dict[str, Any]:
+    """What Keras says about the published model on a split's images, of all workers that share the volume."""
+    process = warm.python(EVALUATE, run / "model.keras", volume, split, env=environment_in(volume), directory=volume)
+    assert process.returncode == 0, process.stderr
+    result: dict[str, Any] = json.loads(process.stdout)
+    return result

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 MEMORY = 400_000_000
 """Bytes, of the whole process."""
 SIZES = (None, (9, 9), (64, 64), (150, 150))
+SLOW = pytest.mark.slow
 LOSSLESS = "a lossless or hierarchical JPEG (SOF3); save it as a baseline JPEG"
 
 
@@ -85,7 +86,7 @@ OUTCOMES = """if True:
 """
 
 
-@pytest.mark.parametrize("colour", ["one colour", "photo", "gray"])
+@pytest.mark.parametrize("colour", ["one colour", *(pytest.param(colour, marks=SLOW) for colour in ("photo", "gray"))])
 def test_a_lossless_jpeg_crashes_nothing(colour: str, tmp_path: Path) -> None:
     """libjpeg-turbo 3.1.2 writes it in its full size into the buffer for an eighth."""
     pixels = np.full((320, 400, 3), 90, np.uint8) if colour == "one colour" else np.asarray(photo(400, 320))
@@ -197,9 +198,20 @@ def test_a_photo_of_fifty_megapixels_is_accepted_and_turned() -> None:
     assert (pixels[-40:, :, 0] < 40).all()
 
 
-@pytest.mark.parametrize("turn", [None, *range(2, 9)])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("size", [None, (50, 31), (7, 120)])
+TURNS, KINDS = (None, *range(2, 9)), ("JPEG", "PNG", "WEBP")
+TARGETS: tuple[tuple[int, int] | None, ...] = (None, (50, 31), (7, 120))
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "turn"),
+    [
+        # Each kind and each turn in one of the sizes, in turn; the rest is slow.
+        pytest.param(size, kind, turn, marks=() if (row + column + place) % len(TARGETS) == 0 else SLOW)
+        for row, turn in enumerate(TURNS)
+        for column, kind in enumerate(KINDS)
+        for place, size in enumerate(TARGETS)
+    ],
+)
 def test_pieces_give_the_pixels_of_the_whole(
     size: tuple[int, int] | None, kind: str, turn: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +259,7 @@ def test_what_passes_the_check_at_an_eighth_decodes_at_any_size(seed: int, kind:
 # Memory: of the whole process, over all threads.
 
 
+@SLOW
 def test_turned_photos_of_fifty_megapixels(tmp_path: Path) -> None:
     """Sixteen at once took 5.9 GB."""
     turned = jpeg(Image.new("L", (7071, 7071), 90), 6)
@@ -255,10 +268,12 @@ def test_turned_photos_of_fifty_megapixels(tmp_path: Path) -> None:
     assert prepared.job.peak_memory < MEMORY / 2
 
 
-def test_turned_photos_of_a_phone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("per_class", [8, pytest.param(40, marks=SLOW)])
+def test_turned_photos_of_a_phone(per_class: int, tmp_path: Path) -> None:
     """Eighty took 2.0 GB, when sixteen threads kept what they had had."""
     turned = jpeg(photo(4000, 3000), 6)
-    prepared = Prepared(tmp_path, [Entry(name, turned) for name in names(40)], (30, 5, 5))
+    counts = (per_class - 2, 1, 1)
+    prepared = Prepared(tmp_path, [Entry(name, turned) for name in names(per_class)], counts)
     assert (prepared.code, prepared.stderr, prepared.excluded) == (0, "", {})
     assert prepared.job.peak_memory < MEMORY / 2
 
@@ -291,7 +306,7 @@ LARGE: dict[str, tuple[Callable[[], bytes], str | None]] = {
 """Images of up to 64 million pixels, and the reason for which one is excluded."""
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("kind", [*LARGE, "all"])
 def test_large_images_of_every_kind(kind: str, tmp_path: Path) -> None:
     kinds = list(LARGE) if kind == "all" else [kind]
@@ -307,7 +322,7 @@ def test_large_images_of_every_kind(kind: str, tmp_path: Path) -> None:
     assert prepared.job.peak_memory < MEMORY
 
 
-@pytest.mark.slow
+@SLOW
 def test_the_loader_stays_within_the_memory(tmp_path: Path) -> None:
     """As many threads as a large machine has, which all decode large images at once."""
     kinds = [kind for kind, (_, reason) in LARGE.items() if reason is None]
@@ -410,9 +425,11 @@ CROWDS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
 }  # fmt: skip
 """Each takes seconds to hours, or hundreds of MB, where it is decoded."""
+ALIKE = ("png of texts", "png of inflated texts", "webp of chunks")
+"""Stopped by the same lines as another one."""
 
 
-@pytest.mark.parametrize("kind", CROWDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=SLOW if kind in ALIKE else ()) for kind in CROWDS])
 def test_crowds_are_counted_before_a_decoder_sees_them(kind: str, tmp_path: Path) -> None:
     make, reason = CROWDS[kind]
     data = make()
@@ -489,7 +506,7 @@ def test_large_members_are_not_read_all_at_once(tmp_path: Path) -> None:
 MINUTES = float(os.environ.get("CATSDOGS_TEST_FUZZ_MINUTES", "2"))
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.timeout(60 * MINUTES + 600)
 def test_mutated_jpegs_of_every_kind_crash_nothing(tmp_path: Path) -> None:
     deadline, rng, batch = time.monotonic() + 60 * MINUTES, random.Random(), 0

@@ -99,7 +99,12 @@ USERS = {
         "--ambient-caps=+dac_read_search", "--bounding-set=-all,+dac_read_search",
     ),
 }  # fmt: skip
-each_user = pytest.mark.parametrize("user", USERS if os.geteuid() == 0 else ["oneself"])
+ALLOWED = list(USERS) if os.geteuid() == 0 else ["oneself"]
+each_user = pytest.mark.parametrize("user", ALLOWED)
+either_user = pytest.mark.parametrize(
+    "user", [pytest.param(user, marks=() if user == ALLOWED[-1] else pytest.mark.slow) for user in ALLOWED]
+)
+"""The one with fewer rights is enough; `make test-slow` takes the other as well."""
 
 
 def run_as(user: str, place: Path, env: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -132,7 +137,7 @@ def test_training_process_can_read_no_secret(user: str, place: Path) -> None:
     assert "HOME=" in found["/proc/self/environ"]
 
 
-@each_user
+@either_user
 def test_the_same_without_protection(user: str, place: Path) -> None:
     """That the paths lead to the secrets, and the test above would notice."""
     secrets = Secrets(place)
@@ -143,7 +148,7 @@ def test_the_same_without_protection(user: str, place: Path) -> None:
     assert process.stdout.count(IN_VARIABLE) >= len(VARIABLES)
 
 
-@each_user
+@either_user
 def test_training_process_writes_nothing_but_its_run(user: str, place: Path) -> None:
     secrets = Secrets(place)
     targets = {
@@ -172,7 +177,7 @@ def test_secret_on_the_volume_is_refused(place: Path) -> None:
 WITHOUT_LANDLOCK = (str(HERE / "without_landlock.py"), sys.executable)
 
 
-@each_user
+@either_user
 def test_without_landlock_no_secret_may_lie_in_a_file(user: str, place: Path) -> None:
     secrets = Secrets(place)
     process = probed(place, user, "/proc/self/environ", env=secrets.environment, through=WITHOUT_LANDLOCK)
@@ -182,7 +187,7 @@ def test_without_landlock_no_secret_may_lie_in_a_file(user: str, place: Path) ->
     assert IN_FILE not in process.stderr
 
 
-@each_user
+@either_user
 def test_without_landlock_variables_stay_secret(user: str, place: Path) -> None:
     variables = dict.fromkeys(VARIABLES, IN_VARIABLE) | {"HOME": str(place / "nowhere")}
     (place / "volume").mkdir()
@@ -194,17 +199,17 @@ def test_without_landlock_variables_stay_secret(user: str, place: Path) -> None:
     check_nothing(json.loads(process.stdout))
 
 
-def test_signal_while_a_worker_splits_in_two(place: Path) -> None:
+@pytest.mark.parametrize("delay", [0.4, *(pytest.param(delay, marks=pytest.mark.slow) for delay in (0.2, 0.6))])
+def test_signal_while_a_worker_splits_in_two(delay: float, place: Path) -> None:
     """None is lost between the two programs that one process executes, and nothing is left."""
     where = ("--archive=x.zip", "--output=out", "--volume=volume", "--workers=2", "--worker-index=1")
-    for delay in (0.2, 0.4, 0.6):
-        listed = f"--worker-address={addresses(2)}"
-        with Job("run", *where, listed, env={"TMPDIR": str(place)}, directory=place / "work") as job:
-            job.until_true(lambda: job.catches(signal.SIGTERM))
-            time.sleep(delay)
-            job.process.send_signal(signal.SIGTERM)
-            assert job.wait(20) == 75
-        assert "SIGTERM received" in job.said()
+    listed = f"--worker-address={addresses(2)}"
+    with Job("run", *where, listed, env={"TMPDIR": str(place)}, directory=place / "work") as job:
+        job.until_true(lambda: job.catches(signal.SIGTERM))
+        time.sleep(delay)
+        job.process.send_signal(signal.SIGTERM)
+        assert job.wait(20) == 75
+    assert "SIGTERM received" in job.said()
     deadline = time.monotonic() + 10
     while list(place.glob("catsdogs-*")):
         assert time.monotonic() < deadline

@@ -33,6 +33,7 @@ from tests.conftest import REPOSITORY
 from tests.faults.running import Job, ended, together
 from tests.workers import KEY, RUN_ID, addresses, arguments, connected, options
 
+SLOW = pytest.mark.slow
 HEARTBEAT = 3.0
 """Seconds."""
 MAGIC = b"catsdogs-worker1"
@@ -154,14 +155,16 @@ PACKETS = {
 }
 
 
-@pytest.mark.parametrize("packet", PACKETS.values(), ids=PACKETS)
-def test_one_packet_before_the_start(packet: bytes, starts: Starts) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name.startswith("brackets") else SLOW) for name in PACKETS]
+)
+def test_one_packet_before_the_start(name: str, starts: Starts) -> None:
     listed = addresses(2)
     host = starts(0, listed)
     with connect(listed) as stranger:
         with contextlib.suppress(OSError):
             # As much as worker 0 looks at first.
-            stranger.sendall(packet.ljust(16, b"x"))
+            stranger.sendall(PACKETS[name].ljust(16, b"x"))
         stranger.settimeout(HANDSHAKE_SECONDS - 1)
         # It is turned away at once, whatever it has sent.
         with contextlib.suppress(ConnectionResetError):
@@ -229,7 +232,10 @@ def test_one_byte_now_and_then_does_not_hold_worker_0(data: bytes, starts: Start
         enough.set()
 
 
-@pytest.mark.parametrize("sent", [b"", MAGIC, MAGIC + bytes(32), MAGIC + bytes(50)])
+@pytest.mark.parametrize(
+    "sent",
+    [b"", MAGIC + bytes(50), *(pytest.param(sent, marks=SLOW) for sent in (MAGIC, MAGIC + bytes(32)))],
+)
 def test_half_open_connections_keep_nobody_out(sent: bytes, starts: Starts) -> None:
     """More of them than worker 0 talks to at once, and all stay."""
     listed = addresses(2)
@@ -634,11 +640,14 @@ FROM_A_PEER: dict[str, tuple[Attack, str]] = {
     "a leave that nobody agreed to": (lambda peer: peer.send(Kind.LEAVING), "is lost: it has left"),
     "half a message": (lambda peer: tagged(peer, b"d", 1000), f"is lost: nothing heard for {HEARTBEAT:g} s"),
 }  # fmt: skip
+ALIKE = ("3 GiB, claimed", "the start again", "infinity", "long last words")
+"""Refused by the same lines as another one."""
 
 
-@pytest.mark.parametrize(("attack", "reason"), FROM_A_PEER.values(), ids=FROM_A_PEER)
-def test_peer_with_the_key_cannot_hold_or_crash_worker_0(attack: Attack, reason: str, starts: Starts) -> None:
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in ALIKE else ()) for name in FROM_A_PEER])
+def test_peer_with_the_key_cannot_hold_or_crash_worker_0(name: str, starts: Starts) -> None:
     """Such as a worker that was taken over, after the start."""
+    attack, reason = FROM_A_PEER[name]
     listed = addresses(2)
     host = starts(0, listed)
     connection = hello(listed)
@@ -663,11 +672,13 @@ FROM_A_PREPARING_PEER: dict[str, tuple[bytes, bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize(("broken", "records", "reason"), FROM_A_PREPARING_PEER.values(), ids=FROM_A_PREPARING_PEER)
-def test_peer_with_the_key_cannot_spoil_the_split(
-    broken: bytes, records: bytes, reason: str, sample_archive: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "records of files elsewhere" else SLOW) for name in FROM_A_PREPARING_PEER],
+)
+def test_peer_with_the_key_cannot_spoil_the_split(name: str, sample_archive: Path, tmp_path: Path) -> None:
     """It says of its images what cannot be. Worker 0 ends in order, and writes nothing elsewhere."""
+    broken, records, reason = FROM_A_PREPARING_PEER[name]
     _, *given = arguments(tmp_path, sample_archive, "--epochs=1")
     code, alone = ended("prepare", *given, f"--volume={tmp_path / 'alone'}", env={}, directory=tmp_path)
     assert code == 0, alone.stderr
@@ -771,11 +782,12 @@ def under_attack(command: str, sample_archive: Path, tmp_path: Path) -> None:
     assert KEY.decode() not in host.stdout + other.stdout
 
 
+@SLOW
 def test_real_workers_under_attack(sample_archive: Path, tmp_path: Path) -> None:
     under_attack("prepare", sample_archive, tmp_path)
 
 
-@pytest.mark.slow
+@SLOW
 def test_real_training_under_attack(sample_archive: Path, tmp_path: Path) -> None:
     under_attack("run", sample_archive, tmp_path)
     assert (tmp_path / "runs" / RUN_ID / "manifest.json").exists()

@@ -1,12 +1,8 @@
-"""What a neighbour on the volume can do: nothing that reaches a file outside of it, or that is not the run's own.
-
-The commands run in processes of their own, forked from one that has imported the job already.
-"""
+"""What a neighbour on the volume can do: nothing that reaches a file outside of it, or that is not the run's own."""
 
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -26,6 +22,7 @@ from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import lease, volume
 from catsdogs.storage.folder import Folder
 from catsdogs.storage.store import Source
+from tests import warm
 from tests.conftest import REPOSITORY
 from tests.published import check_manifest, files, objects
 from tests.servers import S3Server
@@ -43,11 +40,6 @@ SECONDS = 20
 """Far more than a command takes: one that takes longer hangs."""
 VOLUME_ERROR, CONFIG_ERROR = 74, 78
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(
-    ["catsdogs.cli", "catsdogs.pipeline.workflow", "catsdogs.storage.folder", "catsdogs.data.sample"]
-)
-
 
 class Ended(NamedTuple):
     code: int | None
@@ -58,25 +50,12 @@ class Ended(NamedTuple):
 
 def command(directory: Path, *arguments: str) -> Ended:
     """Run `catsdogs` in the directory, with a secret in its environment."""
-    process = _PROCESSES.Process(target=_command, args=(directory, arguments))
-    process.start()
-    process.join(SECONDS)
-    code = process.exitcode
-    if code is None:
-        process.kill()
-        process.join()
-    return Ended(code, (directory / "stdout").read_text(), (directory / "stderr").read_text())
-
-
-def _command(directory: Path, arguments: tuple[str, ...]) -> None:
-    os.chdir(directory)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-    os.environ["AWS_SECRET_ACCESS_KEY"] = SECRET
-    sys.argv = ["catsdogs", *arguments]
-    from catsdogs.cli import main
-
-    main(Interruption())
+    env = {"PATH": os.environ["PATH"], "AWS_SECRET_ACCESS_KEY": SECRET}
+    try:
+        process = warm.catsdogs(*arguments, env=env, directory=directory, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return Ended(None, "", "")
+    return Ended(process.returncode, process.stdout, process.stderr)
 
 
 @pytest.fixture(scope="session")
@@ -137,8 +116,9 @@ def _device(path: Path) -> None:
         pytest.skip("only root may make devices, and not on every file system")
 
 
+LINK = "a link to the environment"
 KINDS: dict[str, Callable[[Path], object]] = {
-    "a link to the environment": lambda path: path.symlink_to("/proc/self/environ"),
+    LINK: lambda path: path.symlink_to("/proc/self/environ"),
     "a link to a file": lambda path: path.symlink_to(OUTSIDE[0] / "file"),
     "a link to a directory": lambda path: path.symlink_to(OUTSIDE[0]),
     "a link to nowhere": lambda path: path.symlink_to(OUTSIDE[0] / "new"),
@@ -170,13 +150,21 @@ OF_PREPARE = [
 ]  # fmt: skip
 
 
+QUICK = (
+    f"work/{RUN}", *(f"work/{RUN}/{name}" for name in ("settings.json", "log.jsonl", "artifacts/model.keras")),
+    "archive", *(f"splits/{SPLIT}/{name}" for name in ("split.json", "train/cats", "test/dogs/dog.16.jpg")),
+)  # fmt: skip
+"""A directory and files of every kind; with a link, they are tried in every run of the tests."""
+
+
 @pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=() if kind == "a link to the environment" else pytest.mark.slow) for kind in KINDS],
-)
-@pytest.mark.parametrize(
-    ("verb", "name"),
-    [*(("publish", name) for name in OF_PUBLISH), *(("prepare", name) for name in OF_PREPARE)],
+    ("verb", "name", "kind"),
+    [
+        pytest.param(verb, name, kind, marks=() if kind == LINK and name in QUICK else pytest.mark.slow)
+        for verb, every in (("publish", OF_PUBLISH), ("prepare", OF_PREPARE))
+        for name in every
+        for kind in KINDS
+    ],
 )
 def test_what_takes_the_place_of_the_jobs_own(verb: str, name: str, kind: str, place: Path, tmp_path: Path) -> None:
     [path] = (place / "volume").glob(name) if "*" in name else [place / "volume" / name]
@@ -263,14 +251,19 @@ def test_what_a_killed_process_left_is_removed(place: Path) -> None:
 
 
 MADE = [
-    b"", b"[]", b"{}", b"[" * 100_000, b'{"format": 1, "processes": 1}', b'{"format": 1, "files": [1]}', b"\xff",
     json.dumps({"format": 1, "processes": [".*", "("], "files": []}).encode(),
     json.dumps({"format": 1, "processes": [], "files": ["checkpoint/../../../../outside/file"]}).encode(),
+    b"[" * 100_000,
     json.dumps({"format": 1, "processes": [], "files": ["/etc/passwd", "checkpoint/\0"]}).encode(),
+    b"", b"[]", b"{}", b'{"format": 1, "processes": 1}', b'{"format": 1, "files": [1]}', b"\xff",
 ]  # fmt: skip
+QUICK_MADE = 3
+"""The first ones, of each kind one: patterns, a path, no document."""
 
 
-@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize(
+    "made", [*MADE[:QUICK_MADE], *(pytest.param(made, marks=pytest.mark.slow) for made in MADE[QUICK_MADE:])]
+)
 def test_a_record_of_the_jobs_files_that_lies(made: bytes, place: Path, tmp_path: Path) -> None:
     (place / "volume/work" / RUN / volume.MADE).write_bytes(made)
     (place / "volume/work" / RUN / ".draft.part").write_bytes(FOREIGN)
@@ -354,8 +347,18 @@ def publishing(place: Path, server: S3Server | None, bucket: str | None) -> Iter
         process.communicate()
 
 
-@pytest.mark.parametrize("store", ["folder", "seaweedfs"])
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("change", "store"),
+    [
+        ("a flipped bit", "seaweedfs"), ("a link", "folder"),
+        *(
+            pytest.param(change, store, marks=pytest.mark.slow)
+            for change, store in (
+                ("a flipped bit", "folder"), ("a link", "seaweedfs"), ("a cut", "folder"), ("a cut", "seaweedfs"),
+            )
+        ),
+    ],
+)  # fmt: skip
 def test_what_changes_after_the_check_is_not_published(
     change: str, store: str, place: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -421,7 +424,10 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("kind", RECORDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind in ("no model", "a path outside") else pytest.mark.slow) for kind in RECORDS],
+)
 def test_a_record_of_artifacts_that_lies(kind: str, place: Path, tmp_path: Path) -> None:
     artifacts = place / "volume/work" / RUN / "artifacts"
     (artifacts / "thesis.docx").write_bytes(FOREIGN)
@@ -439,8 +445,14 @@ def test_a_record_of_artifacts_that_lies(kind: str, place: Path, tmp_path: Path)
 # --- copies of one volume ---
 
 
-@pytest.mark.parametrize("store", ["folder", "seaweedfs"])
-@pytest.mark.parametrize("trial", [0, *(pytest.param(trial, marks=pytest.mark.slow) for trial in range(1, 8))])
+@pytest.mark.parametrize(
+    ("trial", "store"),
+    [
+        pytest.param(trial, store, marks=() if (trial, store) == (0, "seaweedfs") else pytest.mark.slow)
+        for trial in range(8)
+        for store in ("folder", "seaweedfs")
+    ],
+)
 def test_three_copies_of_a_volume_publish_at_once(
     trial: int, store: str, place: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

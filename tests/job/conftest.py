@@ -1,16 +1,16 @@
-"""A small published run, trained once by the real command, for whatever reads runs."""
+"""A small published run, trained once by the command, for whatever reads runs."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests import warm
 from tests.published import new_bucket, objects
 from tests.servers import S3Server
+
+warm.preload("tests.preloaded.job")
 
 ARGUMENTS = (
     "--run-id=small", "--epochs=3", "--train-per-class=14", "--validation-per-class=4", "--test-per-class=6",
@@ -36,16 +36,11 @@ def trained(seaweedfs: S3Server, sample_archive: Path, tmp_path_factory: pytest.
     bucket = new_bucket(seaweedfs, sample_archive)
     directory = tmp_path_factory.mktemp("trained")
     archive = f"s3://{bucket}/datasets/dogs-vs-cats.zip"
-    subprocess.run(
-        [
-            sys.executable, "-m", "catsdogs", "run", f"--archive={archive}", f"--output=s3://{bucket}/runs",
-            f"--volume={directory / 'volume'}", *ARGUMENTS,
-        ],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "job"), **seaweedfs.environment},
-        cwd=directory,
-        check=True,
-        timeout=120,
+    process = warm.catsdogs(
+        "run", f"--archive={archive}", f"--output=s3://{bucket}/runs", f"--volume={directory / 'volume'}", *ARGUMENTS,
+        env={"PATH": os.environ["PATH"], **seaweedfs.environment}, directory=directory,
     )  # fmt: skip
+    assert process.returncode == 0, process.stderr
     folder = directory / "runs" / "small"
     folder.mkdir(parents=True)
     for name, data in objects(seaweedfs, bucket, "runs/small/").items():

@@ -32,11 +32,11 @@ def test_a_drawn_sample(catsdogs: Catsdogs, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["moto", "flask"])
-def test_without_moto(missing: str, catsdogs: Catsdogs, tmp_path: Path) -> None:
+def test_without_moto(missing: str, catsdogs_from_scratch: Catsdogs, tmp_path: Path) -> None:
     """As after `pip install .`; moto alone, without its server's packages, is not enough."""
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / f"{missing}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{missing}'\")\n")
-    process = catsdogs("demo", *SMALL, env={"PYTHONPATH": str(tmp_path / "hidden")})
+    process = catsdogs_from_scratch("demo", *SMALL, env={"PYTHONPATH": str(tmp_path / "hidden")})
     assert process.returncode == 78
     assert process.stderr == (
         "catsdogs: the demo needs moto's S3 server; run pip install '.[demo]' in a clone of catsdogs-train\n"

@@ -11,9 +11,12 @@ from typing import Protocol
 
 import pytest
 
+from tests import warm
 from tests.conftest import REPOSITORY
 from tests.k8s.fakes import rbac
 from tests.k8s.fakes.api import Api
+
+warm.preload("tests.preloaded.plugin")
 
 
 class Plugin(Protocol):
@@ -54,20 +57,12 @@ def _environment(kubeconfig: Path, env: dict[str, str] | None) -> dict[str, str]
 
 @pytest.fixture
 def plugin(kubeconfig: Path) -> Plugin:
-    """Runs the command as a user would, in the folder of `kubeconfig`."""
+    """Runs the command as a user would, in the folder of `kubeconfig`, without the second of the client's import."""
 
     def run(
         *args: str | Path, env: dict[str, str] | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "kubectl_catsdogs", *map(str, args)],
-            env=_environment(kubeconfig, env),
-            cwd=kubeconfig.parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return warm.plugin(*args, env=_environment(kubeconfig, env), directory=kubeconfig.parent, timeout=timeout)
 
     return run
 

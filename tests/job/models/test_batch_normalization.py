@@ -6,18 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from catsdogs.models import convnets
-from catsdogs.models.batch_normalization import FusedBatchNormalization, fused, unfused
 from catsdogs.models.protocols import Model
 
+# TensorFlow is imported by the tests: every process that collects them would spend seconds on it.
 
-def _trained(kind: type[keras.layers.Layer], images: Any, policy: str, upstream: Any) -> list[Any]:
+
+def _trained(kind: Any, images: Any, policy: str, upstream: Any) -> list[Any]:
     """Outputs, their gradients by inputs, scale and offset, and the moving statistics, after one training step."""
+    import tensorflow as tf
+
     layer = kind(momentum=0.9, epsilon=1e-5, dtype=policy)
     layer.build(images.shape)
     layer.gamma.assign(np.linspace(0.5, 2, images.shape[-1]))
@@ -32,6 +33,11 @@ def _trained(kind: type[keras.layers.Layer], images: Any, policy: str, upstream:
 @pytest.mark.parametrize("shape", [(6, 5, 7, 4), (1, 1, 1, 4)])
 @pytest.mark.parametrize(("policy", "near"), [("float32", 1e-4), ("mixed_bfloat16", 2e-2), ("mixed_float16", 4e-3)])
 def test_it_learns_what_keras_does(shape: tuple[int, ...], policy: str, near: float) -> None:
+    import keras
+    import tensorflow as tf
+
+    from catsdogs.models.batch_normalization import FusedBatchNormalization
+
     random = np.random.default_rng(0)
     images, upstream = (tf.constant(random.normal(2, 3, shape), tf.float32) for _ in range(2))
     ours, theirs = (
@@ -46,6 +52,10 @@ def test_it_learns_what_keras_does(shape: tuple[int, ...], policy: str, near: fl
 
 
 def test_it_is_one_operation() -> None:
+    import tensorflow as tf
+
+    from catsdogs.models.batch_normalization import fused
+
     model = fused(convnets.compact(32, 0))
     step = tf.function(lambda images: model(images, training=True)).get_concrete_function(tf.TensorSpec((2, 32, 32, 3)))
     operations = [operation.type for operation in step.graph.get_operations()]
@@ -54,6 +64,8 @@ def test_it_is_one_operation() -> None:
 
 
 def test_a_seed_gives_the_same_weights() -> None:
+    from catsdogs.models.batch_normalization import fused
+
     model = fused(convnets.compact(32, 5))
     for one, other in zip(model.get_weights(), convnets.compact(32, 5).get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -63,6 +75,9 @@ def test_a_seed_gives_the_same_weights() -> None:
 @pytest.mark.parametrize("convnet", [convnets.compact, convnets.xception, convnets.augmented])
 def test_a_saved_model_has_keras_own(convnet: Callable[[int, int], Model], mirrored: bool, tmp_path: Path) -> None:
     """The file describes the model byte for byte as if it had never been another."""
+    import keras
+
+    from catsdogs.models.batch_normalization import fused, unfused
 
     def described(model: Model) -> bytes:
         model.save(tmp_path / "model.keras")

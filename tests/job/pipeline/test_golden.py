@@ -2,10 +2,8 @@
 
 import csv
 import io
-import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,7 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY, Catsdogs
+from tests import warm
+from tests.conftest import REPOSITORY, Catsdogs, environment_in
 from tests.published import check_manifest, files
 
 COMMON = (
@@ -47,14 +46,7 @@ def golden(tmp_path: Path) -> Path:
 
 
 def small(golden: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", LAUNCH, *arguments],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{REPOSITORY / 'job'}:{REPOSITORY}", "HOME": str(golden)},
-        cwd=golden,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return warm.python(LAUNCH, *arguments, env=environment_in(golden), directory=golden, timeout=240)
 
 
 def weights(model: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:

@@ -1,15 +1,14 @@
 """When settings bind a run: from the moment when something of it exists, on the volume or in the store."""
 
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Catsdogs
-from tests.faults.running import Job, ended, environment, together
+from tests import warm
+from tests.conftest import Catsdogs, environment_in
+from tests.faults.running import Job, together
 from tests.workers import addresses
 
 TINY = (
@@ -35,8 +34,9 @@ def trained(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """A folder with the volume and the output of a run that is trained, but not published. Copy it."""
     directory = tmp_path_factory.mktemp("trained")
     for part in ("prepare", "train"):
-        code, job = ended(part, *arguments(directory, f"--archive={sample_archive}"), env={}, directory=directory)
-        assert code == 0, job.stderr
+        options = arguments(directory, f"--archive={sample_archive}")
+        process = warm.catsdogs(part, *options, env=environment_in(directory), directory=directory)
+        assert process.returncode == 0, process.stderr
     return directory
 
 
@@ -151,9 +151,7 @@ def test_settings_that_memory_cannot_hold_do_not_claim_the_store(sample_archive:
         "sys.argv[0] = 'catsdogs'\n"
         "__main__.start()"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", script, "run", *options], env=environment(), capture_output=True, text=True, cwd=tmp_path
-    )
+    process = warm.python(script, "run", *options, env=environment_in(tmp_path), directory=tmp_path)
     assert (process.returncode, "needs at least" in process.stderr) == (78, True), process.stderr
     assert (tmp_path / "volume" / "work" / "bound" / "prepared.json").exists()
     assert not (tmp_path / "runs" / "bound" / "run.json").exists()

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from catsdogs.runtime.formatting import size_text
-from tests.conftest import REPOSITORY, Catsdogs
+from tests import warm
+from tests.conftest import REPOSITORY, Catsdogs, environment_in
 from tests.published import ARTIFACTS, check_manifest, new_bucket, objects, rows, weights
 from tests.servers import S3Server
 
@@ -98,6 +99,8 @@ def test_model_predicts_what_the_run_claims(finished: Finished, tmp_path: Path) 
     """Decoded in full here, where the job lets the JPEG decoder halve, so close but not equal."""
     (tmp_path / "model.keras").write_bytes(finished.published["model.keras"])
     script = """
+import warnings
+warnings.simplefilter("error")
 import sys, keras, numpy as np
 from PIL import Image
 model = keras.models.load_model(sys.argv[1])
@@ -108,13 +111,8 @@ for path in sys.argv[2:]:
     predictions = rows(finished.published["predictions.csv"])
     split = next((finished.volume / "splits").iterdir())
     paths = [str(split / row["image"]) for row in predictions]
-    told = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, str(tmp_path / "model.keras"), *paths],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    told = warm.python(script, tmp_path / "model.keras", *paths, env=environment_in(tmp_path), directory=tmp_path)
+    assert told.returncode == 0, told.stderr
     ours = [float(row["probability"]) for row in predictions]
     assert np.allclose([float(line) for line in told.stdout.split()], ours, atol=0.1)
 

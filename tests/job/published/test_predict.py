@@ -16,7 +16,8 @@ from PIL import Image
 
 from catsdogs.data import sample
 from catsdogs.published import predict
-from tests.conftest import REPOSITORY, Catsdogs
+from tests import warm
+from tests.conftest import REPOSITORY, Catsdogs, environment_in
 from tests.job.conftest import Trained
 from tests.published import rows
 
@@ -220,7 +221,7 @@ def test_a_model_that_cannot_be_used(
     (tmp_path / "zip.keras").write_bytes(model_file(config_json=b"{}", metadata_json=b"{}"))
     if model == "other.keras":
         script = "import keras; m = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]); m.save('other.keras')"
-        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+        assert warm.python(script, env=environment_in(tmp_path), directory=tmp_path).returncode == 0
     model, said = (text.replace("BUCKET", trained.bucket) for text in (model, said))
     process = catsdogs("predict", test_images, f"--model={model}", env=trained.environment)
     assert (process.returncode, process.stdout) == (code, ""), process.stderr
@@ -237,7 +238,7 @@ model = keras.Sequential([keras.Input((8, 8, 3)), layers.Lambda(shout), layers.F
 pathlib.Path({str(tmp_path / "ran")!r}).unlink()
 model.save("code.keras")
 """
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    assert warm.python(script, env=environment_in(tmp_path), directory=tmp_path).returncode == 0
     assert not (tmp_path / "ran").exists()
     process = catsdogs("predict", test_images, "--model=code.keras")
     assert process.returncode == 65

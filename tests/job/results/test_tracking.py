@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from tests.conftest import REPOSITORY, Catsdogs
+from tests import warm
+from tests.conftest import REPOSITORY, Catsdogs, environment_in
 from tests.faults.running import Job
 from tests.published import rows
 
@@ -41,6 +42,17 @@ def new_store(directory: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
+def trained(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume with the run, trained without MLflow and not published. Copy it."""
+    directory = tmp_path_factory.mktemp("trained")
+    for part in ("prepare", "train"):
+        options = (part, f"--archive={sample_archive}", *SMALL)
+        process = warm.catsdogs(*options, env=environment_in(directory), directory=directory)
+        assert (process.returncode, process.stderr) == (0, "")
+    return directory / "volume"
+
+
+@pytest.fixture(scope="module")
 def tracked(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     """Its training was killed once, while it was logged."""
     directory = tmp_path_factory.mktemp("tracked")
@@ -56,15 +68,14 @@ def tracked(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> T
 
 
 class Publish(Protocol):
-    def __call__(self, env: dict[str, str], output: str | Path = "runs") -> list[str]:
-        """Runs `catsdogs publish` on a copy of that run, in `tmp_path`; returns the lines of its log."""
+    def __call__(self, volume: Path, env: dict[str, str], output: str | Path = "runs") -> list[str]:
+        """Runs `catsdogs publish` on a copy of that volume, in `tmp_path`; returns the lines of its log."""
 
 
 @pytest.fixture
-def publish(tracked: Tracked, sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path) -> Publish:
-    shutil.copytree(tracked.volume, tmp_path / "volume")
-
-    def run(env: dict[str, str], output: str | Path = "runs") -> list[str]:
+def publish(sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path) -> Publish:
+    def run(volume: Path, env: dict[str, str], output: str | Path = "runs") -> list[str]:
+        shutil.copytree(volume, tmp_path / "volume")
         process = catsdogs("publish", f"--archive={sample_archive}", *SMALL, f"--output={output}", env=env)
         assert (process.returncode, process.stderr) == (0, "")
         return process.stdout.splitlines()
@@ -111,14 +122,16 @@ def test_a_killed_run_goes_on_in_the_same_one(
 ) -> None:
     """In three processes: one that was killed, one that trained on, one that publishes."""
     output = tracked.volume.parent / "runs"
-    assert names(publish(tracked.store, output))[-3:] == ["tracking", "tracked", "published"]
+    assert names(publish(tracked.volume, tracked.store, output))[-3:] == ["tracking", "tracked", "published"]
     check_record(tracked.store, output / "tracked", monkeypatch)
 
 
-def test_trained_before_it_was_to_be_logged(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trained_before_it_was_to_be_logged(
+    trained: Path, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The record is that of any run."""
     store = new_store(tmp_path)
-    assert names(publish(store))[-3:] == ["tracking", "tracked", "published"]
+    assert names(publish(trained, store))[-3:] == ["tracking", "tracked", "published"]
     check_record(store, tmp_path / "runs/tracked", monkeypatch)
 
 
@@ -153,9 +166,13 @@ class Bad(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    "fault", ["is away", "redirects", "refuses", "is overloaded", pytest.param("hangs", marks=pytest.mark.slow)]
-)
-def test_a_server_with_a_fault(fault: str, publish: Publish, tmp_path: Path) -> None:
+    "fault",
+    [
+        "is away", "refuses",
+        *(pytest.param(fault, marks=pytest.mark.slow) for fault in ("redirects", "is overloaded", "hangs")),
+    ],
+)  # fmt: skip
+def test_a_server_with_a_fault(fault: str, trained: Path, publish: Publish, tmp_path: Path) -> None:
     handler = type("Handler", (Bad,), {"fault": fault, "seen": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -164,7 +181,7 @@ def test_a_server_with_a_fault(fault: str, publish: Publish, tmp_path: Path) -> 
     else:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     began = time.monotonic()
-    lines = publish({"MLFLOW_TRACKING_URI": f"http://someone:{PASSWORD}@127.0.0.1:{server.server_port}"})
+    lines = publish(trained, {"MLFLOW_TRACKING_URI": f"http://someone:{PASSWORD}@127.0.0.1:{server.server_port}"})
     assert time.monotonic() - began < (35 if fault == "hangs" else 15)
     if fault != "is away":
         server.shutdown()
@@ -175,18 +192,18 @@ def test_a_server_with_a_fault(fault: str, publish: Publish, tmp_path: Path) -> 
     assert PASSWORD not in "".join(lines) + (tmp_path / "runs/tracked/log.jsonl").read_text()
 
 
-def test_a_password_that_would_be_taken_for_a_host(publish: Publish) -> None:
-    lines = publish({"MLFLOW_TRACKING_URI": "http://me:one@two/three@127.0.0.1:1"})
+def test_a_password_that_would_be_taken_for_a_host(trained: Path, publish: Publish) -> None:
+    lines = publish(trained, {"MLFLOW_TRACKING_URI": "http://me:one@two/three@127.0.0.1:1"})
     [line] = [line for line in lines if "MLflow" in line]
     assert "must be percent-encoded" in line
     assert not any(part in line for part in ("one@", "two", "three"))
 
 
-def test_the_extra_is_not_installed(catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path) -> None:
+def test_the_extra_is_not_installed(catsdogs_from_scratch: Catsdogs, sample_archive: Path, tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/sitecustomize.py").write_text("import sys\nsys.modules['mlflow'] = None\n")
     env = {"PYTHONPATH": f"{tmp_path}/hidden:{REPOSITORY / 'job'}", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
-    process = catsdogs("run", f"--archive={sample_archive}", *SMALL, env=env)
+    process = catsdogs_from_scratch("run", f"--archive={sample_archive}", *SMALL, env=env)
     assert (process.returncode, process.stdout) == (78, "")
     assert process.stderr == (
         "catsdogs: MLFLOW_TRACKING_URI is set: mlflow not installed; run pip install '.[mlflow]' in a clone of"

@@ -50,6 +50,8 @@ def test_credentials_stay_credentials(code: str) -> None:
         ("Mon, 99 Foo 99999 00:00:00 GMT", PermissionDenied),
         ("", PermissionDenied),
     ],
+    # Not of the dates: each process that collects the tests has others.
+    ids=["yesterday's", "tomorrow's", "now", "a word", "no date", "nothing"],
 )
 def test_a_head_that_is_refused_tells_it_by_its_date_alone(date: str, kind: type[Exception]) -> None:
     error = response("403", "Forbidden", "HeadObject")

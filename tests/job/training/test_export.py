@@ -1,8 +1,6 @@
 """`--export`, as users run it: what is published is loaded by the programs that serve such files."""
 
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -10,7 +8,8 @@ import numpy as np
 import pytest
 
 from catsdogs.config.extras import FORMATS
-from tests.conftest import REPOSITORY, Catsdogs
+from tests import warm
+from tests.conftest import REPOSITORY, Catsdogs, environment_in
 from tests.faults.running import Job
 from tests.published import rows
 
@@ -67,8 +66,7 @@ def test_every_format_predicts_what_the_model_does(
     split = next((tmp_path / "volume" / "splits").iterdir())
     images = [str(split / row["image"]) for row in rows((run / "predictions.csv").read_bytes())]
     scratch = tmp_path / "scratch"
-    command = [sys.executable, "-c", PREDICT, str(run), str(scratch), *images]
-    loaded = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    loaded = warm.python(PREDICT, run, scratch, *images, env=environment_in(tmp_path), directory=tmp_path)
     assert loaded.returncode == 0, loaded.stderr
     predicted = np.load(scratch / "predicted.npz")
     assert np.ptp(predicted["keras"]) > 1e-3, "or any constant would pass"
@@ -107,19 +105,21 @@ def test_a_format_can_be_asked_for_until_the_run_is_published(
     )
 
 
-def test_an_extra_that_is_not_installed(arguments: tuple[str, ...], catsdogs: Catsdogs, tmp_path: Path) -> None:
+def test_an_extra_that_is_not_installed(
+    arguments: tuple[str, ...], catsdogs_from_scratch: Catsdogs, tmp_path: Path
+) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     # How Python marks a module that must not be found.
     (hidden / "sitecustomize.py").write_text("import sys\nsys.modules['tf2onnx'] = None\n")
     path = f"{hidden}:{REPOSITORY / 'job'}"
-    process = catsdogs("run", *arguments, ALL, env={"PYTHONPATH": path})
+    process = catsdogs_from_scratch("run", *arguments, ALL, env={"PYTHONPATH": path})
     assert (process.returncode, process.stdout) == (78, "")
     assert process.stderr == (
         "catsdogs: --export onnx: tf2onnx not installed; run pip install '.[onnx]' in a clone of catsdogs-train\n"
     )
     assert not (tmp_path / "volume").exists()
-    assert catsdogs("plan", *arguments, "--export=tflite", env={"PYTHONPATH": path}).returncode == 0
+    assert catsdogs_from_scratch("plan", *arguments, "--export=tflite", env={"PYTHONPATH": path}).returncode == 0
 
 
 def test_adding_a_format_does_not_start_a_new_run(arguments: tuple[str, ...], catsdogs: Catsdogs) -> None:
@@ -185,7 +185,7 @@ for scale in (1.0, 3e38):
 
 def test_a_probability_that_is_not_a_number_is_a_difference(tmp_path: Path) -> None:
     """Even for one image of several, between others that are predicted as they should be."""
-    process = subprocess.run([sys.executable, "-c", NAN, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    process = warm.python(NAN, tmp_path, env=environment_in(tmp_path), directory=tmp_path)
     assert process.returncode == 0, process.stderr
     same, other = process.stdout.splitlines()
     assert same == "{'savedmodel': 0.0}"
@@ -230,8 +230,9 @@ def test_another_model_s_predictions_are_noticed(
     (tmp_path / "scratch").mkdir()
     split = next((tmp_path / "volume/splits").iterdir())
     models = [str(tmp_path / f"runs/seed{seed}/model.keras") for seed in (0, 1)]
-    command = [sys.executable, "-c", COMPARE, str(tmp_path / "scratch"), str(split / "test"), *models]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    process = warm.python(
+        COMPARE, tmp_path / "scratch", split / "test", *models, env=environment_in(tmp_path), directory=tmp_path
+    )
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
     assert [line.split(": its probabilities differ")[0] for line in lines] == [f"--export {name}" for name in FORMATS]

@@ -2,13 +2,14 @@
 
 import functools
 import json
+import os
 import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests import warm
 from tests.conftest import REPOSITORY
 
 SCRIPT = """
@@ -79,17 +80,17 @@ print(json.dumps({"replicas": found.replicas, **parts}))
 """
 
 
+def ran(devices: int, recipe: str, precision: str, xla: str) -> subprocess.CompletedProcess[str]:
+    """Run SCRIPT on that many devices."""
+    arguments = (str(devices), recipe, precision, xla)
+    return warm.python(SCRIPT, *arguments, env={"PATH": os.environ["PATH"]}, directory=REPOSITORY)
+
+
 @functools.cache
 def learned(devices: int, recipe: str, precision: str = "float32", xla: str = "") -> dict[str, Any]:
-    """Run SCRIPT on that many devices, and return what it prints."""
-    process = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(devices), recipe, precision, xla],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    """Return what SCRIPT prints."""
+    process = ran(devices, recipe, precision, xla)
+    assert process.returncode == 0, process.stderr
     results: dict[str, Any] = json.loads(process.stdout)
     assert results["replicas"] == devices
     assert [counted[2] for counted in results["after steps"]] == [6, 12, 17, 18]
@@ -143,6 +144,6 @@ def test_labels_are_smoothed_in_training_only() -> None:
 
 
 def test_xla_is_for_one_device() -> None:
-    command = [sys.executable, "-c", SCRIPT, "2", "baseline", "float32", "xla"]
-    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    process = ran(2, "baseline", "float32", "xla")
+    assert process.returncode == 1
     assert "ConfigError: --xla supports one device, and there are 2" in process.stderr

@@ -42,9 +42,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), [("none", "No such file or directory"), (".", "Is a directory")])
-def test_file_that_cannot_be_read(name: str, reason: str, catsdogs: Catsdogs) -> None:
+def test_file_that_cannot_be_read(name: str, reason: str, catsdogs_from_scratch: Catsdogs) -> None:
     own = ("--workers=2", "--worker-address=localhost:1,localhost:3", "--worker-index=1", f"--worker-key-file={name}")
-    done = catsdogs("prepare", "--archive=a.zip", "--output=runs", *own)
+    done = catsdogs_from_scratch("prepare", "--archive=a.zip", "--output=runs", *own)
     expected = f"catsdogs: worker 1: --worker-key-file {name}: {reason}; name a file that this user can read\n"
     assert (done.returncode, done.stderr) == (78, expected)
 

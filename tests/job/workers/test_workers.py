@@ -20,9 +20,10 @@ from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.workers.group import WorkerGroup
 from catsdogs.workers.rendezvous import join
-from tests.conftest import REPOSITORY, Catsdogs
-from tests.faults.running import Job, ended
-from tests.published import rows, weights
+from tests import warm
+from tests.conftest import REPOSITORY, Catsdogs, environment_in
+from tests.faults.running import Job
+from tests.published import evaluated, rows, weights
 from tests.workers import KEY, RUN_ID, addresses, arguments, rows_of, started, worker
 
 STEPS = """
@@ -101,8 +102,11 @@ def runs(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs
     directories = [tmp_path_factory.mktemp(name) for name in ("alone", "two")]
     with started(2, directories[1], sample_archive, "--epochs=3") as jobs:
         assert [job.wait() for job in jobs] == [0, 0], [job.stderr for job in jobs]
-    code, job = ended(*arguments(directories[0], sample_archive, "--epochs=3"), env={}, directory=directories[0])
-    assert code == 0, job.stderr
+    alone = warm.catsdogs(
+        *arguments(directories[0], sample_archive, "--epochs=3"), env=environment_in(directories[0]),
+        directory=directories[0],
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
     return Runs(directories[0], directories[1], jobs)
 
 
@@ -133,6 +137,14 @@ def test_each_worker_has_its_own_images(runs: Runs) -> None:
 
 def _images(folder: Path, name: str) -> list[Path]:
     return [path.relative_to(folder) for path in (folder / name).rglob("*.jpg")]
+
+
+def test_metrics_are_those_of_the_images_of_all_workers(runs: Runs) -> None:
+    run = runs.two / "runs" / RUN_ID
+    metrics = json.loads((run / "metrics.json").read_bytes())
+    expected = evaluated(run, runs.two / "volume", "train")
+    assert (metrics["train"]["images"], metrics["train"]["correct"]) == (28, expected["correct"])
+    assert metrics["train"]["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
 def test_workers_say_what_is_their_own(runs: Runs) -> None:
