@@ -304,8 +304,8 @@ def test_a_job_whose_credentials_are_rotated_goes_on(
         several = options(0, 2, addresses(2), tmp_path / "key") if workers == 2 else ()
         process = catsdogs(
             "prepare", f"--archive=s3://{bucket}/archive.zip", f"--output=s3://{bucket}/runs", "--run-id=r",
-            "--train-per-class=4", "--validation-per-class=2", "--test-per-class=2", f"--volume={tmp_path / 'volume'}",
-            *several, env=variables(gate, source),
+            "--train-per-class=4", "--validation-per-class=2", "--test-per-class=2", "--batch-size=4",
+            f"--volume={tmp_path / 'volume'}", *several, env=variables(gate, source),
         )  # fmt: skip
     assert (process.returncode, process.stderr) == (0, "")
     assert gate.used == {"KEY1", "KEY2"}
