@@ -57,10 +57,11 @@ class Secrets:
         (beside / "deep/module.py").write_text("")
         # As Kubernetes mounts a Secret: a link to a link.
         mounted = beside / "mounted"
-        (mounted / "..2026").mkdir(parents=True)
-        (mounted / "..2026/token").write_text(IN_FILE)
-        (mounted / "..data").symlink_to("..2026")
-        (mounted / "token").symlink_to("..data/token")
+        if not mounted.exists():
+            (mounted / "..2026").mkdir(parents=True)
+            (mounted / "..2026/token").write_text(IN_FILE)
+            (mounted / "..data").symlink_to("..2026")
+            (mounted / "token").symlink_to("..data/token")
         files["GOOGLE_APPLICATION_CREDENTIALS"] = mounted / "token"
         self.files += [mounted / "token", mounted / "..data/token", mounted / "..2026/token"]
         self.beside = beside

@@ -102,10 +102,13 @@ def _check(credentials: Any, source: str) -> None:
         if fault:
             variable = f"AWS_{name.upper()}"
             # The token has an older name as well.
-            shown = variable if source == "env" and variable in os.environ else f"aws_{name} (from {source})"
+            origin = _ORIGINS.get(source, f"from {source}")
+            shown = variable if source == "env" and variable in os.environ else f"aws_{name} ({origin})"
             raise ConfigError(f"{shown} {fault}; write it without, such as with printf instead of echo")
 
 
+_ORIGINS = {"explicit": "of the source of a role"}
+"""By botocore's name for where credentials are from. Nobody but botocore, for a role, gives them to a client."""
 _BLANKS = {"\n": "a newline", "\r": "a carriage return", " ": "a space", "\t": "a tab"}
 
 

@@ -151,7 +151,10 @@ def _without_response(error: Exception, uri: str) -> JobError:
 
 def _is_invalid_header(error: BaseException | None) -> bool:
     """Whether the HTTP client refused to send a header, which is a ValueError somewhere among the causes."""
-    while error is not None:
+    seen: list[BaseException] = []
+    # An exception that is raised again can be among its own causes.
+    while error is not None and error not in seen:
+        seen.append(error)
         if isinstance(error, ValueError) and str(error).startswith(("Invalid header", "Invalid leading whitespace")):
             return True
         error = error.__cause__ or error.__context__

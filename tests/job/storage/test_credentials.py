@@ -388,7 +388,8 @@ def test_a_character_that_does_not_belong_there_is_named_at_once(
             with pytest.raises(ConfigError) as caught:
                 store.stat("key")
             names = CREDENTIALS[name]
-            shown = names.variable if way == "variables" else f"{names.in_file} (from custom-process)"
+            origin = {"process": "from custom-process", "role": "of the source of a role"}.get(way)
+            shown = f"{names.in_file} ({origin})" if origin else names.variable
             assert str(caught.value).startswith(f"{shown} {fault}; write it without")
             assert VALUE not in str(caught.value)
             assert reports == []

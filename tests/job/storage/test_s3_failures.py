@@ -106,7 +106,7 @@ def aws(seaweedfs: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("catsdogs.storage.s3.random.uniform", lambda low, _: low)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def failing() -> tuple[Bucket, list[Exception]]:
     """A store whose requests raise the exception in the list where they would be sent."""
     raised: list[Exception] = []
@@ -114,12 +114,8 @@ def failing() -> tuple[Bucket, list[Exception]]:
     def fail(**_: Any) -> None:
         raise raised[0]
 
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-        store = Bucket("bucket", "prefix", IMPATIENT)
-        store.client.meta.events.register("before-send.s3", fail)
+    store = Bucket("bucket", "prefix", IMPATIENT)
+    store.client.meta.events.register("before-send.s3", fail)
     return store, raised
 
 
