@@ -119,7 +119,10 @@ def failing() -> tuple[Bucket, list[Exception]]:
     return store, raised
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    "operation",
+    [name if name in ("put", "stat") else pytest.param(name, marks=pytest.mark.slow) for name in OPERATIONS],
+)
 def test_every_exception_of_every_operation_has_its_name(
     operation: str, failing: tuple[Bucket, list[Exception]], subtests: pytest.Subtests
 ) -> None:
@@ -192,7 +195,9 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         connection.close()
 
 
-@pytest.mark.parametrize("size", [10, 8 << 20], ids=["before the body", "in the body"])
+@pytest.mark.parametrize(
+    "size", [10, pytest.param(8 << 20, marks=pytest.mark.slow)], ids=["before the body", "in the body"]
+)
 def test_an_upload_that_stalls_is_the_storages_fault(
     size: int, deaf: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

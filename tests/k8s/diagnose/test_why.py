@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.k8s.conftest import Plugin
+from tests.k8s.conftest import Plugin, Starter
 from tests.k8s.fakes import objects, rbac
 from tests.k8s.fakes.api import Api
 from tests.k8s.fakes.logs import lines
@@ -293,12 +293,13 @@ def test_a_removed_run_whose_bucket_is_away(api: Api, plugin: Plugin) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_a_removed_run_where_boto3_is_not_installed(api: Api, plugin: Plugin, tmp_path: Path) -> None:
+def test_a_removed_run_where_boto3_is_not_installed(api: Api, start_plugin: Starter, tmp_path: Path) -> None:
     (tmp_path / "missing").mkdir()
     (tmp_path / "missing/boto3.py").write_text("raise ImportError")
     installed(api)
     path = f"{tmp_path}/missing:{REPOSITORY}/k8s"
-    assert "boto3 is not installed here" in plugin("why", env={"PYTHONPATH": path}).stdout
+    stdout, _ = start_plugin("why", env={"PYTHONPATH": path}).communicate(timeout=60)
+    assert b"boto3 is not installed here" in stdout
 
 
 @pytest.mark.parametrize("how", ["refused", "none", "broken"])
