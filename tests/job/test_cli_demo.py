@@ -13,6 +13,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_archive_in_a_new_folder(catsdogs: Catsdogs, sample_archive: Path, tmp_path: Path) -> None:
     process = catsdogs("demo", f"--archive={sample_archive}", "--directory=new/folder", *SMALL)
     assert (process.returncode, process.stderr) == (0, "")

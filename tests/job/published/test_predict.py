@@ -257,6 +257,7 @@ def predicting(trained: Trained, *images: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_to_its_end(trained: Trained, test_images: Path) -> None:
     """As `| head -1` does it."""
     with predicting(trained, *[test_images] * 40) as process:

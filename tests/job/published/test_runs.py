@@ -118,6 +118,7 @@ def test_a_failed_run_says_why(sample_archive: Path, catsdogs: Catsdogs, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_a_running_an_interrupted_and_a_killed_run(sample_archive: Path, catsdogs: Catsdogs, tmp_path: Path) -> None:
     arguments = (
         f"--archive={sample_archive}", "--output=out", "--run-id=at-work", "--epochs=1000", "--train-per-class=14",

@@ -130,6 +130,7 @@ def test_pipe_gets_lines(tmp_path: Path) -> None:
     assert process.stderr == "catsdogs: the end\n"
 
 
+@pytest.mark.slow
 def test_interrupted_training_leaves_the_terminal_in_order(sample_archive: Path, tmp_path: Path) -> None:
     """The real command, from the archive to SIGTERM in the middle of the training."""
     terminal = OnTerminal(

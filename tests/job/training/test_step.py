@@ -134,6 +134,7 @@ def test_other_arithmetic_learns_nearly_the_same(precision: str, xla: str, near:
     assert (other["probabilities in"], other["state in"]) == ("float32", ["float32"])
 
 
+@pytest.mark.slow
 def test_labels_are_smoothed_in_training_only() -> None:
     """So that validation losses compare between recipes with and without smoothing."""
     losses = learned(1, "compact")["losses"]

@@ -110,6 +110,7 @@ def runs(sample_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs
     return Runs(directories[0], directories[1], jobs)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_curve_of_one(runs: Runs, tmp_path: Path) -> None:
     alone, two = ((folder / "runs" / RUN_ID) for folder in (runs.alone, runs.two))
     curves = [list(rows_of((run / "history.csv").read_bytes())) for run in (two, alone)]
@@ -123,6 +124,7 @@ def test_two_workers_give_the_curve_of_one(runs: Runs, tmp_path: Path) -> None:
     assert (two / "split.json").read_bytes() == (alone / "split.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_each_worker_has_its_own_images(runs: Runs) -> None:
     [shard] = (runs.two / "volume" / "worker-1" / "splits").iterdir()
     theirs = {path.relative_to(shard) for path in shard.rglob("*.jpg")}
@@ -139,6 +141,7 @@ def _images(folder: Path, name: str) -> list[Path]:
     return [path.relative_to(folder) for path in (folder / name).rglob("*.jpg")]
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_images_of_all_workers(runs: Runs) -> None:
     run = runs.two / "runs" / RUN_ID
     metrics = json.loads((run / "metrics.json").read_bytes())
@@ -147,6 +150,7 @@ def test_metrics_are_those_of_the_images_of_all_workers(runs: Runs) -> None:
     assert metrics["train"]["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_workers_say_what_is_their_own(runs: Runs) -> None:
     first, second = runs.jobs
     assert {"assembled", "epoch", "trained", "evaluated", "published"} <= set(first.names)
@@ -156,6 +160,7 @@ def test_workers_say_what_is_their_own(runs: Runs) -> None:
     assert [job.stderr for job in runs.jobs] == ["", ""]
 
 
+@pytest.mark.slow
 def test_worker_that_is_started_after_the_end(runs: Runs, sample_archive: Path) -> None:
     """It waits for nobody."""
     with worker(1, 2, addresses(2), runs.two, sample_archive, "--epochs=3") as job:
@@ -300,6 +305,7 @@ def test_shards_are_equal_in_size(workers: int) -> None:
         assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.slow
 def test_parts_make_up_the_batches_of_one_worker(runs: Runs) -> None:
     [folder] = (runs.alone / "volume" / "splits").iterdir()
     paths = sorted((folder / "train").rglob("*.jpg"))
