@@ -19,7 +19,7 @@ from catsdogs.results import documents, manifest, names
 from catsdogs.results.completion import Artifact
 from catsdogs.results.documents import RunDocument
 from catsdogs.results.manifest import Entry
-from catsdogs.runtime.errors import BadData, ConfigError, NotFound, Unavailable
+from catsdogs.runtime.errors import BadData, Changed, ConfigError, NotFound, Unavailable
 from catsdogs.runtime.events import AlreadyPublished, Published, Uploading
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -175,8 +175,12 @@ def _put_and_read_back(
     name = entry.name
     for _ in range(ATTEMPTS):
         new = output.put_if(name, source, etag)
-        if manifest.digest(output, name) == entry.sha256:
-            return entry
+        try:
+            if manifest.digest(output, name) == entry.sha256:
+                return entry
+        except Changed:
+            # Only another publisher replaces what was just stored.
+            raise lost(output) from None
         if new is None:
             raise lost(output)
         # Another process on the volume may have changed the file while it was sent.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,22 @@ def test_a_run_published_meanwhile_stands(artifacts: dict[str, Path], tmp_path: 
     with pytest.raises(Interrupted, match="another process is publishing"):
         published(output, artifacts)
     assert read(output, names.MANIFEST) == b"theirs"
+
+
+class Replaced(Folder):
+    """Another publisher, which took this one for dead, replaces an artifact while it is read back."""
+
+    def stream(self, key: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
+        if key == "model.keras":
+            super().put(key, b"theirs")
+        return super().stream(key, start, stop, etag)
+
+
+def test_an_artifact_that_another_publisher_replaces_is_left_to_it(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    output = Replaced(tmp_path / "output")
+    with pytest.raises(Interrupted, match="another process is publishing"):
+        published(output, artifacts)
+    assert names.MANIFEST not in keys(output)
 
 
 class Corrupting(Folder):
