@@ -237,7 +237,7 @@ def test_every_value_of_a_run_is_checked_before_it_is_listed(name: str, step: in
     assert all(line.isprintable() and len(line) < 200 for line in ended.out.splitlines())
 
 
-@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [23, pytest.param(5, marks=pytest.mark.slow)])
 def test_every_value_of_a_split_and_of_metrics_is_checked_before_a_model_is_judged(step: int, place: Path) -> None:
     """Nothing but the archive is left to compare with, so a split that is accepted must be of this archive."""
     run = place / "runs" / RUN_ID
@@ -270,7 +270,7 @@ def test_corrupted_record_of_a_run_on_the_volume(name: str, on_volume: Path) -> 
                 break
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [29, pytest.param(5, marks=pytest.mark.slow)])
 def test_corrupted_split_is_built_again(step: int, on_volume: Path) -> None:
     [path] = (on_volume / "volume/splits").glob("*/split.json")
     original = path.read_bytes()

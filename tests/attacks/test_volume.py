@@ -449,7 +449,7 @@ def test_a_record_of_artifacts_that_lies(kind: str, place: Path, tmp_path: Path)
     ("trial", "store"),
     [
         pytest.param(trial, store, marks=() if (trial, store) == (0, "seaweedfs") else pytest.mark.slow)
-        for trial in range(8)
+        for trial in range(4)
         for store in ("folder", "seaweedfs")
     ],
 )
