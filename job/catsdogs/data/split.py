@@ -29,7 +29,7 @@ from catsdogs.runtime.events import Fetching, ImageExcluded, SplitBuilt, SplitDa
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import document, volume
-from catsdogs.storage.schema import Check, Count
+from catsdogs.storage.schema import Check, Count, Sha256
 from catsdogs.storage.volume import AnyPath, VolumePath
 from catsdogs.workers.group import SINGLE, WorkerGroup
 
@@ -40,7 +40,6 @@ MAX_SIZE = 64 << 20
 """Bytes of split.json. That of 25,000 images has 5 MB."""
 PATH = re.compile(rf"(?:{'|'.join(SPLITS)})/({'|'.join(CLASSES)})s/\1\.[0-9]{{1,9}}\.jpg")
 """What `path_of` gives: a place in one of the splits' directories."""
-_SHA256 = re.compile("[0-9a-f]{64}")
 MAX_EXCLUDED_LINES = 20
 """Excluded images that the log names; split.json names all."""
 
@@ -58,7 +57,7 @@ class _RecordDocument(TypedDict):
     path: Annotated[str, Check(lambda path: PATH.fullmatch(path) is not None, "no place of an image")]
     member: str
     size: Count
-    sha256: Annotated[str, Check(lambda text: _SHA256.fullmatch(text) is not None, "no SHA-256")]
+    sha256: Sha256
 
 
 class Excluded(TypedDict):

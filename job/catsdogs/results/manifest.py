@@ -5,7 +5,6 @@ publish others.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, NamedTuple, NotRequired, TypedDict
@@ -13,7 +12,7 @@ from typing import Annotated, NamedTuple, NotRequired, TypedDict
 from catsdogs.results.names import MANIFEST, REQUIRED
 from catsdogs.runtime.errors import BadData, NotFound
 from catsdogs.storage import document
-from catsdogs.storage.schema import Check, Count, at_most
+from catsdogs.storage.schema import Check, Count, Sha256, at_most
 from catsdogs.storage.store import Store
 
 FORMAT = 1
@@ -28,7 +27,6 @@ MAX_PART = 255
 MAX_DOCUMENT = 64 << 20
 """Bytes of an artifact that is read into memory to be parsed. split.json of 25,000 images has 5 MB."""
 _ADVICE = "publish the run again under another --run-id"
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Entry(NamedTuple):
@@ -90,7 +88,7 @@ def is_within(name: object) -> bool:
 class _Artifact(TypedDict):
     name: Annotated[str, Check(lambda name: is_within(name) and name != MANIFEST, "no name of an artifact")]
     size: Count
-    sha256: Annotated[str, Check(lambda text: _SHA256.fullmatch(text) is not None, "no SHA-256")]
+    sha256: Sha256
 
 
 class _Document(TypedDict):

@@ -15,6 +15,7 @@ The codes are those of BSD's sysexits.h, so that a Job's podFailurePolicy can te
 """
 
 import re
+from collections.abc import Iterator
 from typing import ClassVar
 
 _CREDENTIALS = re.compile(
@@ -34,6 +35,16 @@ def masked(text: str) -> str:
 def printable(text: str) -> str:
     """Return the text with unprintable characters escaped, so that a name from outside cannot forge a line."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exception and its causes, each once: one that is raised again can be among its own."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 class JobError(Exception):

@@ -11,7 +11,7 @@ import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from catsdogs.runtime.errors import ConfigError
+from catsdogs.runtime.errors import ConfigError, causes_of
 
 TENSORFLOW = 256 << 20
 """Bytes without which no training starts: TensorFlow 2.21 holds 224 MB once imported, without a GPU."""
@@ -115,12 +115,7 @@ def shortage(error: BaseException) -> ConfigError | None:
     Python has no single exception for that: a library that cannot be mapped is an ImportError, a thread that cannot
     be started a RuntimeError.
     """
-    causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    for cause in causes:
+    for cause in causes_of(error):
         reason = " ".join(str(cause).split())
         if isinstance(cause, MemoryError):
             return ConfigError(f"not enough memory{f' ({reason[:MAX_REASON]})' if reason else ''}: {ADVICE}")

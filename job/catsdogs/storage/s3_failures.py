@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from catsdogs.runtime.errors import Changed, ConfigError, JobError, NotFound, PermissionDenied, Unavailable
+from catsdogs.runtime.errors import Changed, ConfigError, JobError, NotFound, PermissionDenied, Unavailable, causes_of
 
 MAX_SKEW = 15 * 60
 """Seconds between the clocks of client and server that S3 allows."""
@@ -149,13 +149,9 @@ def _without_response(error: Exception, uri: str) -> JobError:
     return ConfigError(f"{uri}: {reason}; check the AWS settings")
 
 
-def _is_invalid_header(error: BaseException | None) -> bool:
+def _is_invalid_header(error: BaseException) -> bool:
     """Whether the HTTP client refused to send a header, which is a ValueError somewhere among the causes."""
-    seen: list[BaseException] = []
-    # An exception that is raised again can be among its own causes.
-    while error is not None and error not in seen:
-        seen.append(error)
-        if isinstance(error, ValueError) and str(error).startswith(("Invalid header", "Invalid leading whitespace")):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        isinstance(cause, ValueError) and str(cause).startswith(("Invalid header", "Invalid leading whitespace"))
+        for cause in causes_of(error)
+    )

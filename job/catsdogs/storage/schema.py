@@ -7,6 +7,7 @@ Whatever the bytes are, they are read within bounds, and the only exception is V
 """
 
 import json
+import re
 import reprlib
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -30,6 +31,8 @@ from typing import (
 from catsdogs.runtime.errors import masked
 
 T = TypeVar("T")
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 MAX_BYTES = 64 << 20
 """Of one document, whatever its reader allows."""
@@ -105,6 +108,7 @@ def at_most(characters: int) -> Check:
 Count = Annotated[int, at_least(0)]
 Number = Annotated[float, at_least(0)]
 Share = Annotated[float, within(0, 1)]
+Sha256 = Annotated[str, Check(lambda text: _SHA256.fullmatch(text) is not None, "no SHA-256")]
 
 
 def _refuse(constant: str) -> None:
