@@ -142,6 +142,9 @@ class _Host(_Waiting):
                     if strangers.another_key:
                         self.report_another_key(strangers.another_key)
                         strangers.another_key = ""
+                    # One that was killed must not be started with in the moment before the same worker is back.
+                    for worker in [worker for worker, connection in connections.items() if connection.is_closed()]:
+                        connections.pop(worker).close()
                     self.missing = [worker for worker in range(1, self.peers.size) if worker not in connections]
                     if self.missing and time.monotonic() - reported >= POLL_SECONDS:
                         reported = time.monotonic()

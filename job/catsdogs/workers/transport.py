@@ -163,6 +163,13 @@ class Connection:
             data += read_exactly(self._socket, min(size - len(data), _PART), by)
         return bytes(data)
 
+    def is_closed(self) -> bool:
+        """Whether the peer has closed the connection, as far as is known, and has sent nothing that is not read."""
+        try:
+            return _poller(self._socket).poll(0) != [] and not self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
+
     def close(self) -> None:
         """A thread that receives on it, on either side, gets a ConnectionError."""
         with contextlib.suppress(OSError):
@@ -208,12 +215,18 @@ def read_exactly(connected: socket.socket, size: int, deadline: float) -> bytes:
 
 
 def _readable(connected: socket.socket, seconds: float) -> bool:
+    poller = _poller(connected)
+    return seconds > 0 and bool(poller.poll(1000 * seconds))
+
+
+def _poller(connected: socket.socket) -> select.poll:
+    """Return what waits for data of the socket, or for its end. Raises ConnectionError if it is closed here."""
     poller = select.poll()
     try:
         poller.register(connected, select.POLLIN)
     except ValueError:
         raise ConnectionError("connection closed") from None
-    return seconds > 0 and bool(poller.poll(1000 * seconds))
+    return poller
 
 
 def body_of(text: str) -> bytes:
