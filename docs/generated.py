@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from catsdogs.config.kinds import Duration, RunId
-from catsdogs.config.option import Option
+from catsdogs.config.option import Option, variable
 from catsdogs.options import OPTIONS
 from catsdogs.runtime.errors import EXIT_CODES
 
@@ -38,7 +38,7 @@ def exit_codes() -> str:
 
 def variables() -> str:
     """Return JSON: the environment variables of the options. The chart shows the values of no others."""
-    names = [f"CATSDOGS_{(entry.name or name).upper()}" for name, entry in OPTIONS.items()]
+    names = [variable(entry.name or name) for name, entry in OPTIONS.items()]
     return json.dumps(sorted(names), indent=2) + "\n"
 
 

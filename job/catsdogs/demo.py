@@ -24,7 +24,7 @@ from catsdogs.runtime.signals import Interruption
 from catsdogs.storage import volume
 from catsdogs.storage.address import open_store
 from catsdogs.storage.folder import Folder
-from catsdogs.storage.store import Store
+from catsdogs.storage.store import Store, read
 
 BUCKET = "catsdogs-demo"
 SAMPLE_SETTINGS: dict[str, Any] = {
@@ -99,7 +99,7 @@ def _copy_verified(output: Store, directory: Path) -> None:
     """Copy a published run as its users do: the files that its manifest lists, each verified."""
     copy = Folder(directory)
     for name in [*manifest.verify(output), names.MANIFEST]:
-        volume.write(directory / name, b"".join(output.stream(name, 0, *output.stat(name))))
+        volume.write(directory / name, read(output, name))
     manifest.verify(copy)
 
 

@@ -9,7 +9,7 @@ import click
 
 from catsdogs import help
 from catsdogs.config import settings
-from catsdogs.config.option import Group, Option
+from catsdogs.config.option import Group, Option, variable
 from catsdogs.config.recipes import RECIPES
 
 Decorator = Callable[[Any], Any]
@@ -26,9 +26,8 @@ OPTIONS = {**settings.OPTIONS, "log_format": LOG_FORMAT}
 
 def option(name: str, *parameter: str, **attributes: Any) -> Decorator:
     """Return a click option that is an environment variable as well: --run-id is CATSDOGS_RUN_ID."""
-    variable = "CATSDOGS_" + name.removeprefix("--").upper().replace("-", "_")
     attributes.setdefault("show_default", "default" in attributes)
-    return click.option(name, *parameter, cls=help.Option, envvar=variable, show_envvar=True, **attributes)
+    return click.option(name, *parameter, cls=help.Option, envvar=variable(name), show_envvar=True, **attributes)
 
 
 def options_of(names: Collection[str]) -> Decorator:

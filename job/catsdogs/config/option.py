@@ -18,6 +18,11 @@ class Group(enum.Enum):
     WORKERS = "Workers"
 
 
+def variable(name: str) -> str:
+    """Return the environment variable of an option: that of --run-id, or of the field run_id, is CATSDOGS_RUN_ID."""
+    return "CATSDOGS_" + name.removeprefix("--").upper().replace("-", "_")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Option:
     """An option of the command line, and the environment variable that belongs to it."""

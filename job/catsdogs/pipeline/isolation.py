@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import catsdogs
+from catsdogs.config.option import variable
 from catsdogs.config.settings import OPTIONS, Settings
 from catsdogs.runtime import confinement
 from catsdogs.runtime.errors import ConfigError
@@ -61,12 +62,10 @@ _DEVICES = (
 
 
 def enter(settings: Settings, log: Log, interruption: Interruption) -> None:
-    """Return in a process that may open TensorFlow's port: with several workers, one without secrets.
+    """Return in a process that may open TensorFlow's port, which several workers need: one without secrets.
 
     Raises ConfigError if this system cannot hide files with secrets that there are, and Interrupted.
     """
-    if settings.workers == 1:
-        return
     inherited = os.environ.pop(BROKER, None)
     if inherited is None:
         _split(settings, interruption)
@@ -136,9 +135,7 @@ def _scratch() -> str | None:
 
 def trainer_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that a training process gets: those known to be no secrets."""
-    options = {f"CATSDOGS_{(option.name or name).upper()}" for name, option in OPTIONS.items()} | {
-        "CATSDOGS_LOG_FORMAT"
-    }
+    options = {variable(name) for name in ("log_format", *(option.name or name for name, option in OPTIONS.items()))}
     passed = {
         name: value
         for name, value in environment.items()

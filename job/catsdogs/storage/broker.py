@@ -138,10 +138,7 @@ class Connection:
         self, service: str, name: str, body: bytes = b"", descriptors: Sequence[int] = (), **arguments: object
     ) -> Any:
         """Return the call's result. Raises the broker's JobError, and Unavailable if the broker is gone."""
-        for frame in self.frames(service, name, body, descriptors, **arguments):
-            if "result" in frame.head:
-                return frame.head["result"]
-        raise AssertionError
+        return _result(self.frames(service, name, body, descriptors, **arguments))
 
     def frames(
         self, service: str, name: str, body: bytes = b"", descriptors: Sequence[int] = (), **arguments: object
@@ -189,6 +186,12 @@ class Connection:
 
     def store(self, uri: str, storage_options: StorageOptions) -> "BrokeredStore":
         return BrokeredStore(self, uri.rstrip("/"), storage_options)
+
+
+def _result(frames: Iterator[Frame]) -> Any:
+    """Return the result of a call, which its last frame has."""
+    *_, last = frames
+    return last.head["result"]
 
 
 def _error(head: Mapping[str, Any]) -> Exception:
@@ -274,10 +277,7 @@ class BrokeredStore:
     def _call(
         self, name: str, key: str, body: bytes = b"", descriptors: Sequence[int] = (), **arguments: object
     ) -> Any:
-        for frame in self._frames(name, key, body, descriptors, **arguments):
-            if "result" in frame.head:
-                return frame.head["result"]
-        raise AssertionError
+        return _result(self._frames(name, key, body, descriptors, **arguments))
 
     def _frames(
         self, name: str, key: str, body: bytes = b"", descriptors: Sequence[int] = (), **arguments: object
