@@ -1,7 +1,7 @@
 """The archive: which images it has, in a nested zip or not, and which names are accepted.
 
 Only the zip's directory and the byte ranges of the wanted members are read. A member's name is never used as a path;
-it only gives the image's class and number.
+it only gives the image's class and number, so it may be absolute, or lead anywhere.
 """
 
 import contextlib
@@ -10,25 +10,17 @@ import os
 import re
 import sys
 import time
-import zipfile
 import zlib
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypedDict
 
 from catsdogs.data.budget import MAX_FILE
-from catsdogs.data.zip_reader import (
-    MAX_AT_ONCE,
-    MAX_RATIO,
-    Broken,
-    Member,
-    Zip,
-    data_start,
-    extents,
-    inflate,
-    member_of,
-    read_directory,
-)
+from catsdogs.data.compression import STORED, unreadable
+from catsdogs.data.directory import Entry, extents, member_of, read_directory
+from catsdogs.data.labels import CLASSES
+from catsdogs.data.zip_reader import MAX_AT_ONCE, MAX_RATIO, Broken, Member, Zip, data_start, inflate
 from catsdogs.runtime.errors import BadData
 from catsdogs.runtime.events import Unpacked, UnpackedDamaged, Unpacking, UnpackingAgain
 from catsdogs.runtime.log import Log
@@ -41,10 +33,23 @@ from catsdogs.storage.volume import AnyPath
 
 _KAGGLE = re.compile(r"(?:^|/)(cat|dog)\.(\d{1,9})\.jpe?g$", re.IGNORECASE)
 _PETIMAGES = re.compile(r"(?:^|/)(cat|dog)s?/(\d{1,9})\.jpe?g$", re.IGNORECASE)
-
+_CLASS_FOLDER = re.compile(r"(?:^|/)(cat|dog)s?/[^/]*$", re.IGNORECASE)
+"""A name whose folder is called like a class."""
+_INNER_ZIPS = (
+    re.compile(r"(?:^|/)train\.zip$", re.IGNORECASE),
+    re.compile(r"(?:^|/)dogs-vs-cats[^/]*\.zip$", re.IGNORECASE),
+    re.compile(r"\.zip$", re.IGNORECASE),
+)
+"""Which inner zip has the images: the first pattern that fits any."""
+_MAC = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$)")
+"""What macOS adds to a zip: a file of attributes beside each member, under its name."""
 
 MIN_TOTAL = 1 << 30
 """Bytes that the images may claim however small they are in the zip."""
+MAX_DEPTH = 3
+"""Zips within each other, the archive included: people zip the folder into which they downloaded Kaggle's."""
+STRAY = 2
+"""Images beside train.zip are not the archive's own if train.zip has more than so many times their bytes."""
 
 
 class Identity(TypedDict):
@@ -55,6 +60,15 @@ class Identity(TypedDict):
     etag: str
     directory_sha256: str
     """Over the names, sizes and CRCs in the zip's directory: the same for the same contents."""
+
+
+class Unusable(NamedTuple):
+    """An image that is excluded for what the directory says of it, without having been read."""
+
+    member: str
+    label: str
+    number: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -68,18 +82,34 @@ class Archive:
     passed_over: list[str]
     """The names of the other files."""
     packed: Member | None = None
-    """A compressed inner zip, which has the images."""
+    """A compressed inner zip of `zip`, which has the images."""
+    within: tuple[str, ...] = ()
+    """The names of the zips within each other that lead to `zip`; none for the archive itself."""
+    unusable: list[Unusable] = field(default_factory=list)
+    stray: list[str] = field(default_factory=list)
+    """The names of images beside the inner zip that is used."""
+
+    @property
+    def where(self) -> str:
+        """The zip, as messages name it."""
+        return ": ".join((self.uri, *self.within))
 
     def numbers(self, label: str) -> list[int]:
         """Return the numbers of a class's images, ascending."""
         return sorted(number for other, number in self.images if other == label)
 
+    def excluded(self) -> dict[tuple[str, int], str]:
+        """Return image → reason for the unusable ones, unless another member is the image."""
+        return {
+            (label, number): reason for _, label, number, reason in self.unusable if (label, number) not in self.images
+        }
+
 
 def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archive:
     """Read the directory of the zip at `uri`, and that of an uncompressed zip inside it.
 
-    Accepts Kaggle's dogs-vs-cats.zip, its train.zip, the same images in any folder, and Microsoft's PetImages. Raises
-    NotFound, BadData if it is none of them, and what the store raises.
+    Accepts Kaggle's dogs-vs-cats.zip, its train.zip, the same images in any folder, and Microsoft's PetImages, each
+    also within another zip. Raises NotFound, BadData if it is none of them, and what the store raises.
     """
     store, name = open_object(uri, storage_options)
     stat = store.stat(name)
@@ -87,44 +117,39 @@ def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archiv
     entries = read_directory(outer, uri)
     digest = hashlib.sha256()
     for entry in entries:
-        digest.update(f"{entry.filename}\0{entry.CRC:08x}\0{entry.file_size}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{entry.name}\0{entry.crc:08x}\0{entry.size}\n".encode("utf-8", "surrogateescape"))
     identity = Identity(uri=uri, size=stat.size, etag=stat.etag, directory_sha256=digest.hexdigest())
-    images, passed_over = _images(outer, entries, uri)
-    archive = Archive(uri, identity, outer, images, passed_over)
-    if images:
-        return archive
-    entry = _inner_zip(entries, uri)
-    passed_over.remove(entry.filename)
-    packed = member_of(entry, extents(outer, entries)[entry.header_offset])
-    if entry.compress_type != zipfile.ZIP_STORED:
-        return replace(archive, packed=packed)
-    base = data_start(outer, packed, uri)
-    inner = replace(outer, base=base, size=min(packed.size, outer.size - base))
-    return _with_images_of(archive, inner, packed.name)
+    return _with_images_of(Archive(uri, identity, outer, {}, []), entries)
 
 
 def unpack(archive: Archive, directory: AnyPath, log: Log, interruption: Interruption) -> Archive:
     """Stream a compressed inner zip to `directory`, unless it is there already; return the archive with its images.
 
-    Raises BadData if the CRC-32 is wrong, Interrupted (also while another process unpacks there), VolumeError, and what
-    the store raises.
+    Raises BadData if the CRC-32 is wrong or the zip has no images, Interrupted (also while another process unpacks
+    there), VolumeError, and what the store raises.
     """
-    packed = archive.packed
-    if packed is None:
-        return archive
-    path = directory / f"{archive.identity['directory_sha256'][:16]}.zip"
-    if not _is_intact(path, packed):
-        with volume.failures(path):
-            exists = volume.exists(path)
-        if exists:
-            log.emit(UnpackedDamaged(path=str(path)))
-        began = time.monotonic()
-        with volume.lock(directory):
-            _unpack(archive, packed, path, log, interruption)
-        log.emit(Unpacked(member=packed.name, size=packed.size, seconds=time.monotonic() - began))
-    store = Folder(directory)
-    stat = store.stat(path.name)
-    return _with_images_of(archive, Zip(store, path.name, stat.etag, 0, stat.size), packed.name)
+    while (packed := archive.packed) is not None:
+        nested = f"-{len(archive.within) + 1}" if archive.within else ""
+        path = directory / f"{archive.identity['directory_sha256'][:16]}{nested}.zip"
+        if not _is_intact(path, packed):
+            with volume.failures(path):
+                exists = volume.exists(path)
+            if exists:
+                log.emit(UnpackedDamaged(path=str(path)))
+            began = time.monotonic()
+            with volume.lock(directory):
+                _unpack(archive, packed, path, log, interruption)
+            log.emit(Unpacked(member=packed.name, size=packed.size, seconds=time.monotonic() - began))
+        store = Folder(directory)
+        stat = store.stat(path.name)
+        try:
+            archive = _opened(archive, Zip(store, path.name, stat.etag, 0, stat.size), packed.name)
+        except BadData:
+            # It is of no use to anybody.
+            with volume.failures(path):
+                volume.remove(path)
+            raise
+    return archive
 
 
 def _is_intact(path: AnyPath, packed: Member) -> bool:
@@ -140,7 +165,7 @@ def _is_intact(path: AnyPath, packed: Member) -> bool:
 
 def _unpack(archive: Archive, packed: Member, path: AnyPath, log: Log, interruption: Interruption) -> None:
     """Write the inner zip to `path`. Raises BadData if it is broken twice: the first damage may be the network's."""
-    where = f"{archive.uri}: {packed.name}"
+    where = f"{archive.where}: {packed.name}"
     for last in (False, True):
         try:
             with volume.new_file(path) as file:
@@ -154,43 +179,128 @@ def _unpack(archive: Archive, packed: Member, path: AnyPath, log: Log, interrupt
             log.emit(UnpackingAgain(member=packed.name, reason=str(reason)))
 
 
-def _labelled(name: str) -> tuple[str, int] | None:
-    """Return class and number, or None unless a plain relative name gives them."""
-    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-        return None
-    match = _KAGGLE.search(name) or _PETIMAGES.search(name)
+def _opened(archive: Archive, inner: Zip, name: str) -> Archive:
+    """Return the archive with the images of the inner zip `name`. Raises BadData if there are none."""
+    below = replace(archive, zip=inner, packed=None, within=(*archive.within, name))
+    return _with_images_of(below, read_directory(inner, below.where))
+
+
+def _with_images_of(archive: Archive, entries: list[Entry]) -> Archive:
+    """Return the archive with the images of its `zip`, whose directory has these entries.
+
+    If they lie in an uncompressed inner zip, that one becomes its `zip`; a compressed one becomes `packed`. Raises
+    BadData if there are no images.
+    """
+    where, source = archive.where, archive.zip
+    prefix = "".join(f"{name}/" for name in archive.within)
+    found = _images(source, entries, where)
+    inner = _inner_zip(entries, found, where)
+    others = [prefix + name for name in found.passed_over if inner is None or name != inner.name]
+    archive = replace(archive, passed_over=[*archive.passed_over, *others])
+    if inner is None:
+        if not found.images:
+            first = found.unusable[0]
+            raise BadData(
+                f"{where}: none of its {len(found.unusable):,} images is usable: {first.member} {first.reason}"
+            )
+        return replace(archive, images=found.images, unusable=found.unusable)
+    if len(archive.within) + 1 == MAX_DEPTH:
+        raise BadData(f"{where}: has its images in {inner.name}, {MAX_DEPTH + 1} zips deep; give {inner.name} itself")
+    beside = [*(member.name for member in found.images.values()), *(image.member for image in found.unusable)]
+    packed = member_of(inner, extents(source, entries)[inner.offset])
+    archive = replace(archive, packed=packed, stray=[*archive.stray, *(prefix + name for name in beside)])
+    if packed.method == STORED:
+        base = data_start(source, packed, where)
+        size = min(packed.size, source.size - base)
+        return _opened(archive, replace(source, base=source.base + base, size=size), packed.name)
+    _check_inner(packed, archive)
+    return archive
+
+
+def _check_inner(packed: Member, archive: Archive) -> None:
+    """Raise BadData unless the inner zip's claim is credible; each zip around it may be compressed, too."""
+    limit = MAX_RATIO * min(packed.packed, archive.identity["size"])
+    if packed.size > limit:
+        raise BadData(
+            f"{archive.where}: {packed.name}: claims {packed.size:,} bytes in {packed.packed:,}, as no photos do;"
+            " check the archive"
+        )
+
+
+def _labelled(path: str) -> tuple[str, int] | None:
+    """Return class and number, or None unless the name gives them."""
+    match = _KAGGLE.search(path) or _PETIMAGES.search(path)
     # Interned: one string for a class instead of one for each image.
     return (sys.intern(match[1].lower()), int(match[2])) if match else None
 
 
-def _images(source: Zip, entries: list[zipfile.ZipInfo], where: str) -> tuple[dict[tuple[str, int], Member], list[str]]:
-    """Return the images, and the names of the other files. Raises BadData for encrypted or ambiguous images."""
+def _folder_class(path: str) -> str | None:
+    """Return the class after which the member's own folder is called."""
+    match = _CLASS_FOLDER.search(path)
+    return match[1].lower() if match else None
+
+
+@dataclass
+class _Found:
+    """What a zip's directory has."""
+
+    images: dict[tuple[str, int], Member] = field(default_factory=dict)
+    unusable: list[Unusable] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+
+
+def _images(source: Zip, entries: list[Entry], where: str) -> _Found:
+    """Return the images and the other files. Raises BadData for encrypted or ambiguous images."""
     extent_of = extents(source, entries)
-    images: dict[tuple[str, int], Member] = {}
-    passed_over: list[str] = []
+    found = _Found()
+    labelled = [(entry, _labelled(entry.path)) for entry in entries]
+    # One folder called "dogs", in which both classes lie, is somebody's name for the whole.
+    folders = {_folder_class(entry.path) for entry, label in labelled if label is not None}
+    folders_tell = folders.issuperset(CLASSES)
     places: dict[int, tuple[str, int]] = {}
     """Where images lie, and the first one that lies there."""
-    for entry in entries:
-        label = _labelled(entry.filename)
+    for entry, label in labelled:
         if label is None:
-            # is_dir() would fail on an empty name.
-            if not entry.filename.endswith("/"):
-                passed_over.append(entry.filename)
+            if not entry.is_folder:
+                found.passed_over.append(entry.name)
             continue
-        if entry.flag_bits & 1:
-            raise BadData(f"{where}: {entry.filename} is encrypted; recreate the zip without a password")
-        if places.setdefault(entry.header_offset, label) != label:
+        if entry.is_encrypted:
+            raise BadData(f"{where}: {entry.name} is encrypted; recreate the zip without a password")
+        reason = unreadable(entry.method)
+        if folders_tell and (_folder_class(entry.path) or label[0]) != label[0]:
+            reason = f"lies in a folder of {_folder_class(entry.path)}s, but its name says {label[0]}"
+        if reason is not None:
+            found.unusable.append(Unusable(entry.name, *label, reason))
+            continue
+        if places.setdefault(entry.offset, label) != label:
             # Read once, or a zip of a few MB could give work for hours.
-            passed_over.append(entry.filename)
+            found.passed_over.append(entry.name)
             continue
-        member = member_of(entry, extent_of[entry.header_offset], *label)
-        twin = images.setdefault(label, member)
+        member = member_of(entry, extent_of[entry.offset], *label)
+        twin = found.images.setdefault(label, member)
         if twin is not member:
             if (twin.size, twin.crc) != (member.size, member.crc):
                 raise BadData(f"{where}: {twin.name} and {member.name} claim the same image; remove one of them")
-            passed_over.append(entry.filename)
-    _check_total(images.values(), where)
-    return images, passed_over
+            found.passed_over.append(entry.name)
+    _exclude_two_labels(found)
+    _check_total(found.images.values(), where)
+    return found
+
+
+def _exclude_two_labels(found: _Found) -> None:
+    """Exclude the images of which the other class has the same bytes: one of the two labels is wrong."""
+    same: dict[tuple[int, int], list[Member]] = defaultdict(list)
+    for member in found.images.values():
+        # An empty file is broken, and that is the better reason.
+        if member.size:
+            same[member.content].append(member)
+    for members in same.values():
+        if len({member.label for member in members}) > 1:
+            for member in members:
+                other = next(other for other in members if other.label != member.label)
+                reason = f"has the same bytes as {other.name}, but another label"
+                found.unusable.append(Unusable(member.name, member.label, member.number, reason))
+                del found.images[member.label, member.number]
 
 
 def _check_total(members: Collection[Member], where: str) -> None:
@@ -201,29 +311,34 @@ def _check_total(members: Collection[Member], where: str) -> None:
         raise BadData(f"{where}: its images claim {size:,} bytes in {packed:,}, as no photos do; check the archive")
 
 
-def _inner_zip(entries: list[zipfile.ZipInfo], where: str) -> zipfile.ZipInfo:
-    """Return Kaggle's train.zip, or the only zip there is. Raises BadData."""
-    zips = [entry for entry in entries if entry.filename.lower().endswith(".zip")]
-    named = [entry for entry in zips if entry.filename.lower().rpartition("/")[2] == "train.zip"]
-    chosen = named or zips
+def _inner_zip(entries: Sequence[Entry], found: _Found, where: str) -> Entry | None:
+    """Return the inner zip that has the images; None if they lie beside it. Raises BadData if there are neither."""
+    zips = [entry for entry in entries if not _MAC.search(entry.path)]
+    chosen: list[Entry] = []
+    for pattern in _INNER_ZIPS:
+        if chosen := [entry for entry in zips if pattern.search(entry.path)]:
+            break
+    named = bool(chosen) and pattern is not _INNER_ZIPS[-1]
+    if found.images or found.unusable:
+        beside = sum(member.size for member in found.images.values())
+        if not named or len(chosen) > 1 or chosen[0].size <= STRAY * beside:
+            return None
+    if named and len(chosen) > 1:
+        names = ", ".join(entry.name for entry in chosen[:3])
+        raise BadData(
+            f"{where}: {len(chosen)} inner zips may have the images: {names}{', …' if len(chosen) > 3 else ''};"
+            " give one of them as the archive, or a zip with one of them"
+        )
     if len(chosen) != 1:
-        examples = ", ".join(entry.filename for entry in entries[:3])
+        files = [entry for entry in entries if not entry.is_folder] or entries
+        examples = ", ".join(entry.name for entry in files[:3])
         raise BadData(
             f"{where}: no image is named like cat.0.jpg or Cat/0.jpg, and there is no train.zip;"
-            f" found {examples}{', …' if len(entries) > 3 else ''}; give Kaggle's dogs-vs-cats.zip or PetImages"
+            f" found {examples}{', …' if len(files) > 3 else ''}; give Kaggle's dogs-vs-cats.zip or PetImages"
         )
-    if chosen[0].flag_bits & 1:
-        raise BadData(f"{where}: {chosen[0].filename} is encrypted; recreate the zip without a password")
-    if chosen[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise BadData(f"{where}: {chosen[0].filename} is neither stored nor deflated; recreate the zip")
-    return chosen[0]
-
-
-def _with_images_of(archive: Archive, inner: Zip, name: str) -> Archive:
-    """Return the archive with the images of its inner zip, the member `name`. Raises BadData if there are none."""
-    where = f"{archive.uri}: {name}"
-    images, passed_over = _images(inner, read_directory(inner, where), where)
-    if not images:
-        raise BadData(f"{where}: no image is named like cat.0.jpg or Cat/0.jpg; give Kaggle's dogs-vs-cats.zip")
-    passed_over = [*archive.passed_over, *(f"{name}/{inner_name}" for inner_name in passed_over)]
-    return replace(archive, zip=inner, images=images, passed_over=passed_over, packed=None)
+    [inner] = chosen
+    if inner.is_encrypted:
+        raise BadData(f"{where}: {inner.name} is encrypted; recreate the zip without a password")
+    if (reason := unreadable(inner.method)) is not None:
+        raise BadData(f"{where}: {inner.name} {reason}")
+    return inner

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
-from catsdogs.data.archive import Archive, Identity
+from catsdogs.data.archive import Archive, Identity, Unusable
 from catsdogs.data.assignment import RULE, Assignment, Counts, Image, path_of, shards
 from catsdogs.data.images import NotAnImage, check
 from catsdogs.data.labels import CLASSES, SPLITS
@@ -61,7 +61,7 @@ class _RecordDocument(TypedDict):
 
 
 class Excluded(TypedDict):
-    """A broken image."""
+    """An image that is broken, or that no split should have."""
 
     member: str
     reason: str
@@ -112,6 +112,18 @@ def split_id(archive: Archive, counts: Counts) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def candidates(archive: Archive) -> tuple[dict[str, list[int]], dict[Image, tuple[int, int]]]:
+    """Return the numbers of each class in the archive, ascending, and what tells equal images apart from others.
+
+    The numbers include those that the directory excludes: see `Archive.excluded`.
+    """
+    images = [*archive.images, *archive.excluded()]
+    numbers = {label: sorted(number for other, number in images if other == label) for label in CLASSES}
+    # An empty file is broken, and that is the better reason.
+    contents = {image: member.content for image, member in archive.images.items() if member.size}
+    return numbers, contents
+
+
 def build(
     archive: Archive,
     counts: Counts,
@@ -120,17 +132,30 @@ def build(
     interruption: Interruption,
     group: WorkerGroup = SINGLE,
 ) -> Split:
-    """Return the split in `directory`: reused if complete and intact, else built from its sound files and the archive.
+    """Return the split in `directory`: reused if complete, intact and without images that the archive's directory
+    excludes, else built from its sound files and the archive.
 
     Files there that are not the split's are left alone. Each worker of a group has the files of its shard only. Raises
     BadData if too few images are usable, ConfigError if a newer version wrote split.json, VolumeError, Interrupted, and
     what the store raises.
     """
     with volume.lock(directory):
-        return (
-            load(directory, counts, log, group)
-            or _Builder(archive, counts, directory, log, interruption, group).build()
-        )
+        recorded = load(directory, counts, log, group)
+        if recorded is not None and _is_sound(recorded, archive):
+            return recorded
+        return _Builder(archive, counts, directory, log, interruption, group).build()
+
+
+def _is_sound(split: Split, archive: Archive) -> bool:
+    """Whether the archive's directory excludes none of the split's images: older versions did not ask it."""
+    members = {member.name: member for member in archive.images.values()}
+    splits: dict[tuple[int, int], str] = {}
+    for record in split.images:
+        member = members.get(record.member)
+        own = record.path.partition("/")[0]
+        if member is None or splits.setdefault(member.content, own) != own:
+            return False
+    return True
 
 
 def load(directory: VolumePath, counts: Counts, log: Log, group: WorkerGroup = SINGLE) -> Split | None:
@@ -224,8 +249,13 @@ class _Builder:
         self._archive, self._counts, self._directory = archive, counts, directory
         self._log, self._interruption, self._group = log, interruption, group
         self._began = time.monotonic()
+        self._known = archive.excluded()
+        """Image → reason: those that the archive's directory excludes."""
         self._broken: dict[Image, str] = {}
-        """Image → reason."""
+        """Image → reason: those that were read."""
+        self._tried: set[Image] = set()
+        """The images that some worker has read."""
+        self._excluded_lines = 0
         self._records: dict[str, Record] = {}
         """By path: an image may move to another place when one before it proves broken."""
         self._fetched = self._moved = 0
@@ -233,6 +263,7 @@ class _Builder:
 
     def build(self) -> Split:
         assignment = self._complete()
+        self._report_known(assignment)
         records = self._all_records(assignment)
         self._remove_misplaced(assignment)
         split = Split(
@@ -240,19 +271,28 @@ class _Builder:
             self._counts,
             self._archive.identity,
             [records[path] for path in assignment.owners],
-            _excluded(self._archive, assignment, self._broken),
+            _excluded(self._archive, assignment, {**self._broken, **assignment.copies}),
             assignment.owners,
         )
         _write_marker(split, self._archive.passed_over)
-        self._report()
+        self._report(len(split.excluded))
         return split
 
     def _complete(self) -> Assignment:
         """Fetch until every worker has a sound file for each place of its own; return the assignment they agree on."""
-        numbers = {label: self._archive.numbers(label) for label in CLASSES}
+        numbers, contents = candidates(self._archive)
         while True:
-            assignment = Assignment.of(self._archive.uri, numbers, self._counts, self._broken, self._group.size)
             broken = len(self._broken)
+            assignment = Assignment.of(
+                self._archive.uri,
+                numbers,
+                self._counts,
+                contents,
+                {**self._known, **self._broken},
+                self._group.size,
+                self._tried,
+            )
+            self._tried |= assignment.paths.keys()
             self._fetch(assignment)
             # Each broken image changes the assignment. The others are asked only once this worker is complete.
             if len(self._broken) == broken and self._agreed():
@@ -295,8 +335,20 @@ class _Builder:
 
     def _exclude(self, image: Image, member: Member, reason: str) -> None:
         self._broken[image] = reason
-        if len(self._broken) <= MAX_EXCLUDED_LINES:
-            self._log.emit(ImageExcluded(member=member.name, reason=reason))
+        self._report_excluded(member.name, reason)
+
+    def _report_known(self, assignment: Assignment) -> None:
+        """Report what is excluded by what the directory says: every worker knows it, and one says it."""
+        if self._group.worker == 0:
+            for image in self._archive.unusable:
+                self._report_excluded(image.member, image.reason)
+            for copy, reason in assignment.copies.items():
+                self._report_excluded(self._archive.images[copy].name, reason)
+
+    def _report_excluded(self, member: str, reason: str) -> None:
+        self._excluded_lines += 1
+        if self._excluded_lines <= MAX_EXCLUDED_LINES:
+            self._log.emit(ImageExcluded(member=member, reason=reason))
 
     def _all_records(self, assignment: Assignment) -> dict[str, Record]:
         """Return the records of all workers. Raises Interrupted if those of one are not of its own images."""
@@ -325,14 +377,14 @@ class _Builder:
                 with volume.failures(self._directory / path):
                     volume.remove(self._directory / path)
 
-    def _report(self) -> None:
+    def _report(self, excluded: int) -> None:
         self._log.emit(
             SplitBuilt(
                 directory=str(self._directory),
                 **{name: len(CLASSES) * count for name, count in self._counts._asdict().items()},
                 fetched=self._fetched,
                 moved=self._moved,
-                quarantined=len(self._broken),
+                quarantined=excluded,
                 seconds=time.monotonic() - self._began,
             )
         )
@@ -372,15 +424,18 @@ def _holds(path: VolumePath, member: Member) -> bytes | None:
     return data if data is not None and zlib.crc32(data) == member.crc else None
 
 
-def _excluded(archive: Archive, assignment: Assignment, broken: Mapping[Image, str]) -> list[Excluded]:
-    """Return `Split.excluded`."""
+def _excluded(archive: Archive, assignment: Assignment, images: Mapping[Image, str]) -> list[Excluded]:
+    """Return `Split.excluded`: the unusable members of the archive, and these images, with their reasons."""
     holders = {label: [image for image in assignment.paths if image[0] == label] for label in CLASSES}
+    read = [
+        Unusable(archive.images[label, number].name, label, number, reason)
+        for (label, number), reason in images.items()
+    ]
     excluded = []
-    for image, reason in sorted(broken.items()):
-        label, number = image
-        entry: Excluded = {"member": archive.images[image].name, "reason": reason}
-        if number < len(holders[label]):
-            entry["replaced_by"] = archive.images[holders[label][number]].name
+    for image in sorted([*archive.unusable, *read], key=lambda image: (image.label, image.number, image.member)):
+        entry: Excluded = {"member": image.member, "reason": image.reason}
+        if image.number < len(holders[image.label]):
+            entry["replaced_by"] = archive.images[holders[image.label][image.number]].name
         excluded.append(entry)
     return excluded
 

@@ -1,26 +1,22 @@
-"""Reads zips from any store: the directory, the members' byte ranges, and the members' checked bytes."""
+"""Reads the members of zips in any store: their byte ranges, and their checked bytes."""
 
 import bisect
 import contextlib
-import io
 import struct
 import threading
-import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from catsdogs.data.budget import LARGE, MAX_FILE, MAX_THREADS, give_back
+from catsdogs.data.compression import STORED, Damaged, decompressor, unreadable
 from catsdogs.runtime import cores
 from catsdogs.runtime.errors import BadData, Unavailable
 from catsdogs.runtime.signals import Interruption
 from catsdogs.storage.store import Store
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 Result = TypeVar("Result")
 
@@ -30,10 +26,6 @@ MAX_AT_ONCE = 1 << 20
 """Bytes of one range. Unpacking holds MAX_READERS ranges in memory; fetching holds only pieces of each."""
 MAX_GAP = 1 << 10
 """Bytes between two members that are cheaper to read than a second request would be."""
-MAX_DIRECTORY = 16 << 20
-"""Bytes, ten times as many as 25,000 images need. Python's objects for them take ten times as much memory."""
-END = 98
-"""Bytes at the end of a zip that locate its directory, unless there is a comment, in the zip64 form too."""
 MAX_UNDER_WAY = 32 << 20
 """Bytes of the ranges that are read or handled at once, unless one alone has more."""
 MAX_RATIO = 100
@@ -41,7 +33,7 @@ MAX_RATIO = 100
 MAX_CONFIRMING_READS = 4
 """How often bytes without a checksum are read, at most, until two reads agree."""
 
-_LOCAL_HEADER = struct.Struct("<4s22x2H")
+LOCAL_HEADER = struct.Struct("<4s22x2H")
 """What a zip has before each member: signature, …, length of the name, length of the extra field."""
 
 
@@ -58,6 +50,11 @@ class Member(NamedTuple):
     size: int
     crc: int
     method: int
+
+    @property
+    def content(self) -> tuple[int, int]:
+        """What two members have in common, as far as the directory tells, if their bytes are the same."""
+        return self.size, self.crc
 
 
 class Broken(Exception):
@@ -99,67 +96,6 @@ class Zip:
                 raise Unavailable(f"{where}: every read gives other bytes; check the network and the storage")
             reads.append(self.read(start, stop))
         return reads[-1]
-
-
-class _Window(io.RawIOBase):
-    """A Zip as the seekable file that zipfile needs. zipfile starts at the end; what was read is kept."""
-
-    def __init__(self, source: Zip):
-        self.source = source
-        self.position = self.start = max(0, source.size - END)
-        self.end = source.read_confirmed(self.start, source.size)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.position = max(0, offset + (0, self.position, self.source.size)[whence])
-        return self.position
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        if self.source.size - self.position > MAX_DIRECTORY:
-            raise zipfile.BadZipFile(f"a directory of more than {MAX_DIRECTORY:,} bytes")
-        if self.position < self.start:
-            self.end = self.source.read_confirmed(self.position, self.start) + self.end
-            self.start = self.position
-        view = memoryview(buffer).cast("B")
-        data = self.end[self.position - self.start :][: len(view)]
-        view[: len(data)] = data
-        self.position += len(data)
-        return len(data)
-
-
-def read_directory(source: Zip, where: str) -> list[zipfile.ZipInfo]:
-    """Return the zip's members. Raises BadData, naming `where`, if there are none or the zip is damaged."""
-    try:
-        with zipfile.ZipFile(io.BufferedReader(_Window(source))) as opened:
-            entries = opened.infolist()
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError):
-        what = "is empty" if source.size == 0 else "is not a zip, or a truncated one"
-        raise BadData(f"{where}: {what}; download the archive again") from None
-    if any(entry.header_offset < 0 for entry in entries):
-        raise BadData(f"{where}: its beginning is missing; download the archive again")
-    if not entries:
-        raise BadData(f"{where}: a zip without members; download the archive again")
-    return entries
-
-
-def extents(source: Zip, entries: list[zipfile.ZipInfo]) -> dict[int, tuple[int, int]]:
-    """Return header offset → (start, stop): a member ends where the next one begins."""
-    starts = sorted({entry.header_offset for entry in entries})
-    return dict(zip(starts, zip(starts, [*starts[1:], source.size], strict=True), strict=True))
-
-
-def member_of(entry: zipfile.ZipInfo, extent: tuple[int, int], label: str = "", number: int = 0) -> Member:
-    """Return the Member for an entry of the directory."""
-    start, stop = extent
-    # At most header, name, extra field, data and data descriptor: the next member may be far away, or the size a lie.
-    stop = min(stop, start + _LOCAL_HEADER.size + 2 * 0xFFFF + min(entry.compress_size, MAX_FILE) + 24)
-    sizes = entry.compress_size, entry.file_size
-    return Member(label, number, entry.filename, start, stop, *sizes, entry.CRC, entry.compress_type)
 
 
 def fetch(
@@ -336,17 +272,16 @@ def extract(member: Member, raw: memoryview) -> bytes:
     packed = raw[offset : offset + member.packed]
     if len(packed) < member.packed:
         raise Broken("cut off")
-    if member.method == zipfile.ZIP_STORED:
+    if (reason := unreadable(member.method)) is not None:
+        raise Broken(reason)
+    if member.method == STORED:
         data = bytes(packed)
-    elif member.method == zipfile.ZIP_DEFLATED:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    else:
         try:
             # One byte more than claimed is enough to find the claim wrong.
-            data = inflater.decompress(packed, member.size + 1)
-        except zlib.error as error:
-            raise Broken(f"does not inflate: {error}") from None
-    else:
-        raise Broken(f"compression method {member.method}, neither stored nor deflated")
+            data = decompressor(member.method, member.size).decompress(packed, member.size + 1)
+        except Damaged as damage:
+            raise Broken(str(damage)) from None
     if len(data) != member.size:
         raise Broken(f"its size is not the claimed {member.size:,} bytes")
     if zlib.crc32(data) != member.crc:
@@ -357,39 +292,38 @@ def extract(member: Member, raw: memoryview) -> bytes:
 def data_start(source: Zip, member: Member, where: str) -> int:
     """Return the offset in the zip at which the member's data begin. Raises BadData."""
     try:
-        return member.start + _data_offset(source.read_confirmed(member.start, member.start + _LOCAL_HEADER.size))
+        return member.start + _data_offset(source.read_confirmed(member.start, member.start + LOCAL_HEADER.size))
     except Broken as reason:
         raise BadData(f"{where}: {member.name} is {reason}; download the archive again") from None
 
 
 def _data_offset(raw: bytes | memoryview) -> int:
     """Return the offset in a member's extent at which its data begin. Raises Broken."""
-    header = bytes(raw[: _LOCAL_HEADER.size]).ljust(_LOCAL_HEADER.size)
-    signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    header = bytes(raw[: LOCAL_HEADER.size]).ljust(LOCAL_HEADER.size)
+    signature, name_length, extra_length = LOCAL_HEADER.unpack(header)
     if signature != b"PK\3\4":
         raise Broken("not where the zip's directory says")
-    return int(_LOCAL_HEADER.size + name_length + extra_length)
+    return int(LOCAL_HEADER.size + name_length + extra_length)
 
 
 def inflate(source: Zip, packed: Member, write: Callable[[bytes], object], where: str) -> Iterator[int]:
     """Write the member's file piece by piece, yielding the number of bytes written so far.
 
-    Raises Broken if its bytes are not as claimed, and BadData if the claim is not credible.
+    Its method is one that is read, other than STORED, and its size has been found credible. Raises Broken if its bytes
+    are not as claimed, and BadData if it is not where the directory says.
     """
-    if packed.size > MAX_RATIO * packed.packed:
-        raise BadData(f"{where}: claims {packed.size:,} bytes in {packed.packed:,}, as no photos do; check the archive")
     wrong = "its size or CRC-32 is wrong"
     start = data_start(source, packed, where)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    stream = decompressor(packed.method, packed.size)
     crc = written = 0
     for block in _read_ahead(source, start, min(start + packed.packed, source.size)):
         data = b""
         while block or len(data) == MAX_AT_ONCE:
             try:
-                data = inflater.decompress(block, MAX_AT_ONCE)
-            except zlib.error as error:
-                raise Broken(f"does not inflate: {error}") from None
-            block = inflater.unconsumed_tail
+                data = stream.decompress(block, MAX_AT_ONCE)
+            except Damaged as damage:
+                raise Broken(str(damage)) from None
+            block = b""
             crc = zlib.crc32(data, crc)
             written += len(data)
             if written > packed.size:

@@ -5,9 +5,9 @@ from typing import Any, TypedDict, final
 from catsdogs.config.extras import FORMATS
 from catsdogs.config.settings import Settings
 from catsdogs.data.archive import Archive, open_archive
-from catsdogs.data.assignment import assign
+from catsdogs.data.assignment import assign_apart
 from catsdogs.data.labels import CLASSES, SPLITS
-from catsdogs.data.split import MARKER, split_id
+from catsdogs.data.split import MARKER, candidates, split_id
 from catsdogs.data.zip_reader import ranges
 from catsdogs.results import names, publish
 from catsdogs.runtime.formatting import count_text, size_text
@@ -87,7 +87,8 @@ def _fetch(archive: Archive, settings: Settings) -> FetchedRanges | FetchedZip:
             "bytes": archive.packed.packed,
             "unpacked_bytes": archive.packed.size,
         }
-    places = assign(archive.uri, {label: archive.numbers(label) for label in CLASSES}, settings.counts)
+    numbers, contents = candidates(archive)
+    places, _ = assign_apart(archive.uri, numbers, settings.counts, contents, archive.excluded())
     members = [archive.images[image] for image in places]
     requests = ranges(members)
     return {

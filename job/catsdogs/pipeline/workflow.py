@@ -41,6 +41,7 @@ from catsdogs.runtime.events import (
     Evaluated,
     ModelBuilt,
     PassedOver,
+    StrayImages,
 )
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -151,6 +152,9 @@ class Run:
         if archive.passed_over:
             examples = ", ".join(archive.passed_over[:3])
             log.emit(PassedOver(count=len(archive.passed_over), examples=examples))
+        if archive.stray:
+            examples = ", ".join(archive.stray[:3])
+            log.emit(StrayImages(count=len(archive.stray), zip=archive.within[-1], examples=examples))
         split_id = split.split_id(archive, settings.counts)
         self.group.agree("archive contents", split_id)
         records.check_split(settings.run_directory, split_id)

@@ -147,6 +147,18 @@ class PassedOver(
     examples: str
 
 
+class StrayImages(
+    Event,
+    name="stray-images",
+    template="passed over {count:#image} beside {zip}, which has the archive's images: {examples}",
+    shared=True,
+    warning=True,
+):
+    count: int
+    zip: str
+    examples: str
+
+
 class Unpacking(Event, name="unpacking", template="unpacking {member}: {done!b} of {total!b}", progress=True):
     member: str
     done: int
