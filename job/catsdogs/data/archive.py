@@ -282,8 +282,8 @@ def _images(source: Zip, entries: list[Entry], where: str) -> _Found:
             if (twin.size, twin.crc) != (member.size, member.crc):
                 raise BadData(f"{where}: {twin.name} and {member.name} claim the same image; remove one of them")
             found.passed_over.append(entry.name)
-    _exclude_two_labels(found)
     _check_total(found.images.values(), where)
+    _exclude_two_labels(found)
     return found
 
 

@@ -191,12 +191,15 @@ def test_png_cmyk_and_grayscale_are_usable(tmp_path: Path) -> None:
 TOO_FEW: dict[str, tuple[dict[Image, bytes | None], str]] = {
     "absent": (
         {("dog", number): None for number in (1, 3, 5, 7, 11)},
-        "8 dogs are wanted, 7 are usable; lower --train-per-class",
+        "8 dogs are wanted, the archive has 7; lower --train-per-class",
     ),
-    "broken": ({("cat", number): TEXT for number in range(5)}, "8 cats are wanted, 7 are usable (5 broken)"),
+    "broken": (
+        {("cat", number): TEXT for number in range(5)},
+        "8 cats are wanted, the archive has 12, of which 5 cannot be used; the first is cat.0.jpg: ",
+    ),
     "both": (
         {("cat", 11): None, ("cat", 10): None, ("cat", 9): None} | {("cat", 0): TEXT, ("cat", 7): CUT},
-        "8 cats are wanted, 7 are usable (2 broken)",
+        "8 cats are wanted, the archive has 9, of which 2 cannot be used; the first is cat.0.jpg: ",
     ),
 }
 

@@ -228,9 +228,9 @@ def zip_of(**members: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        pytest.param(lambda data: data[: len(data) // 2], "is not a zip, or a truncated one", id="truncated"),
+        pytest.param(lambda data: data[: len(data) // 2], "is a truncated zip: its end is missing", id="truncated"),
         pytest.param(lambda data: b"", "is empty", id="empty"),
-        pytest.param(lambda data: b"<html>404</html>" * 100, "is not a zip", id="not a zip"),
+        pytest.param(lambda data: b"<html>404</html>" * 100, "is an HTML page, such as of a login or an error", id="not a zip"),
         pytest.param(lambda data: zip_of(readme=b"no animals"), "no image is named like", id="of something else"),
         pytest.param(lambda data: zip_of(), "without members", id="without members"),
     ],
@@ -256,7 +256,7 @@ def test_bad_archive(
         (["--archive=not-there.zip"], 65, "not-there.zip: no such file"),
         (["--archive=."], 65, "no such file"),
         (["--output=s3://nobody-has-this/runs"], 78, "s3://nobody-has-this: no such bucket"),
-        (["--train-per-class=20"], 65, "28 cats are wanted, 24 are usable"),
+        (["--train-per-class=20"], 65, "28 cats are wanted, the archive has 24"),
         (["--volume=/dev/null"], 74, "/dev/null"),
         (["--volume=/proc/nowhere"], 74, "/proc"),
         (["--output=/dev/null/out"], 74, "/dev/null"),
