@@ -65,9 +65,7 @@ class Identity(TypedDict):
 class Unusable(NamedTuple):
     """An image that is excluded for what the directory says of it, without having been read."""
 
-    member: str
-    label: str
-    number: int
+    member: Member
     reason: str
 
 
@@ -100,9 +98,8 @@ class Archive:
 
     def excluded(self) -> dict[tuple[str, int], str]:
         """Return image → reason for the unusable ones, unless another member is the image."""
-        return {
-            (label, number): reason for _, label, number, reason in self.unusable if (label, number) not in self.images
-        }
+        reasons = {(member.label, member.number): reason for member, reason in self.unusable}
+        return {image: reason for image, reason in reasons.items() if image not in self.images}
 
 
 def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archive:
@@ -201,12 +198,12 @@ def _with_images_of(archive: Archive, entries: list[Entry]) -> Archive:
         if not found.images:
             first = found.unusable[0]
             raise BadData(
-                f"{where}: none of its {len(found.unusable):,} images is usable: {first.member} {first.reason}"
+                f"{where}: none of its {len(found.unusable):,} images is usable: {first.member.name} {first.reason}"
             )
         return replace(archive, images=found.images, unusable=found.unusable)
     if len(archive.within) + 1 == MAX_DEPTH:
         raise BadData(f"{where}: has its images in {inner.name}, {MAX_DEPTH + 1} zips deep; give {inner.name} itself")
-    beside = [*(member.name for member in found.images.values()), *(image.member for image in found.unusable)]
+    beside = [member.name for member in [*found.images.values(), *(member for member, _ in found.unusable)]]
     packed = member_of(inner, extents(source, entries)[inner.offset])
     archive = replace(archive, packed=packed, stray=[*archive.stray, *(prefix + name for name in beside)])
     if packed.method == STORED:
@@ -269,14 +266,14 @@ def _images(source: Zip, entries: list[Entry], where: str) -> _Found:
         reason = unreadable(entry.method)
         if folders_tell and (_folder_class(entry.path) or label[0]) != label[0]:
             reason = f"lies in a folder of {_folder_class(entry.path)}s, but its name says {label[0]}"
-        if reason is not None:
-            found.unusable.append(Unusable(entry.name, *label, reason))
-            continue
         if places.setdefault(entry.offset, label) != label:
             # Read once, or a zip of a few MB could give work for hours.
             found.passed_over.append(entry.name)
             continue
         member = member_of(entry, extent_of[entry.offset], *label)
+        if reason is not None:
+            found.unusable.append(Unusable(member, reason))
+            continue
         twin = found.images.setdefault(label, member)
         if twin is not member:
             if (twin.size, twin.crc) != (member.size, member.crc):
@@ -295,11 +292,12 @@ def _exclude_two_labels(found: _Found) -> None:
         if member.size:
             same[member.content].append(member)
     for members in same.values():
-        if len({member.label for member in members}) > 1:
+        firsts = {member.label: member for member in reversed(members)}
+        if len(firsts) > 1:
             for member in members:
-                other = next(other for other in members if other.label != member.label)
+                [other] = (first for label, first in firsts.items() if label != member.label)
                 reason = f"has the same bytes as {other.name}, but another label"
-                found.unusable.append(Unusable(member.name, member.label, member.number, reason))
+                found.unusable.append(Unusable(member, reason))
                 del found.images[member.label, member.number]
 
 

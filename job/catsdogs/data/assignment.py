@@ -77,9 +77,8 @@ def _shortage(
         part = f"{sum(counts)} {label}s are wanted, the archive has {len(images)}"
         if lost:
             example = example or lost[0]
-            part += f", of which {len(lost)} cannot be used"
-            if tried and len(lost) + sound < len(images):
-                part += f" and {len(images) - len(lost) - sound} have not been read"
+            unread = len(images) - len(lost) - sound if tried else 0
+            part += f" ({len(lost)} unusable, {unread} not read)" if unread else f" ({len(lost)} unusable)"
         parts.append(part)
         if not images:
             advice = "give an archive that has both classes"

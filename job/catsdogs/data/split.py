@@ -340,8 +340,8 @@ class _Builder:
     def _report_known(self, assignment: Assignment) -> None:
         """Report what is excluded by what the directory says: every worker knows it, and one says it."""
         if self._group.worker == 0:
-            for image in self._archive.unusable:
-                self._report_excluded(image.member, image.reason)
+            for member, reason in self._archive.unusable:
+                self._report_excluded(member.name, reason)
             for copy, reason in assignment.copies.items():
                 self._report_excluded(self._archive.images[copy].name, reason)
 
@@ -427,15 +427,12 @@ def _holds(path: VolumePath, member: Member) -> bytes | None:
 def _excluded(archive: Archive, assignment: Assignment, images: Mapping[Image, str]) -> list[Excluded]:
     """Return `Split.excluded`: the unusable members of the archive, and these images, with their reasons."""
     holders = {label: [image for image in assignment.paths if image[0] == label] for label in CLASSES}
-    read = [
-        Unusable(archive.images[label, number].name, label, number, reason)
-        for (label, number), reason in images.items()
-    ]
+    read = [Unusable(archive.images[image], reason) for image, reason in images.items()]
     excluded = []
-    for image in sorted([*archive.unusable, *read], key=lambda image: (image.label, image.number, image.member)):
-        entry: Excluded = {"member": image.member, "reason": image.reason}
-        if image.number < len(holders[image.label]):
-            entry["replaced_by"] = archive.images[holders[image.label][image.number]].name
+    for member, reason in sorted([*archive.unusable, *read]):
+        entry: Excluded = {"member": member.name, "reason": reason}
+        if member.number < len(holders[member.label]):
+            entry["replaced_by"] = archive.images[holders[member.label][member.number]].name
         excluded.append(entry)
     return excluded
 

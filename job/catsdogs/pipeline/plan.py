@@ -1,5 +1,6 @@
 """What `run` would do, from the archive's directory alone. Does none of it."""
 
+from collections.abc import Mapping
 from typing import Any, TypedDict, final
 
 from catsdogs.config.extras import FORMATS
@@ -15,6 +16,8 @@ from catsdogs.storage import volume
 from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions
 
+MAX_EXAMPLES = 10
+"""Names in the plan."""
 MAX_STORAGE_TIMEOUT = 10.0
 """Seconds of retries while storage is unavailable: somebody waits for the answer."""
 
@@ -26,6 +29,11 @@ class FetchedRanges(TypedDict):
     images: int
     bytes: int
     requests: int
+
+
+class ExcludedImage(TypedDict):
+    member: str
+    reason: str
 
 
 @final
@@ -43,7 +51,7 @@ class Plan(TypedDict):
     run_id: str
     published: bool
     archive: dict[str, Any]
-    """The archive's identity, and its number of cats and dogs."""
+    """The archive's identity, its number of cats and dogs, and which images are excluded and which passed over."""
     fetch: FetchedRanges | FetchedZip
     split: dict[str, Any]
     """directory, on_volume, and the number of train, validation and test images."""
@@ -59,6 +67,7 @@ def plan(settings: Settings) -> Plan:
     output = open_store(settings.result, storage_options)
     published = publish.is_published(output, settings.model_settings(), settings.export)
     archive = open_archive(settings.archive, storage_options)
+    fetch, excluded = _fetch(archive, settings)
     directory = settings.on_volume / "splits" / split_id(archive, settings.counts)
     with volume.failures(directory):
         on_volume = volume.exists(directory / MARKER)
@@ -67,8 +76,13 @@ def plan(settings: Settings) -> Plan:
     return {
         "run_id": settings.run_id,
         "published": published,
-        "archive": {**archive.identity, **{f"{label}s": len(archive.numbers(label)) for label in CLASSES}},
-        "fetch": _fetch(archive, settings),
+        "archive": {
+            **archive.identity,
+            **{f"{label}s": len(archive.numbers(label)) for label in CLASSES},
+            "excluded": {"count": len(excluded), "examples": excluded[:MAX_EXAMPLES]},
+            "stray": {"count": len(archive.stray), "examples": archive.stray[:MAX_EXAMPLES]},
+        },
+        "fetch": fetch,
         "split": {"directory": str(directory), "on_volume": on_volume, **sizes},
         "train": {
             **settings.model_settings(),
@@ -79,23 +93,27 @@ def plan(settings: Settings) -> Plan:
     }
 
 
-def _fetch(archive: Archive, settings: Settings) -> FetchedRanges | FetchedZip:
-    """Raises BadData if the archive has too few images."""
+def _fetch(archive: Archive, settings: Settings) -> tuple[FetchedRanges | FetchedZip, list[ExcludedImage]]:
+    """Return what is fetched, and the images that the directory excludes. Raises BadData if there are too few."""
     if archive.packed is not None:
-        return {
+        unpacked: FetchedZip = {
             "unpack": archive.packed.name,
             "bytes": archive.packed.packed,
             "unpacked_bytes": archive.packed.size,
         }
+        return unpacked, []
     numbers, contents = candidates(archive)
-    places, _ = assign_apart(archive.uri, numbers, settings.counts, contents, archive.excluded())
+    places, copies = assign_apart(archive.uri, numbers, settings.counts, contents, archive.excluded())
     members = [archive.images[image] for image in places]
     requests = ranges(members)
-    return {
+    fetched: FetchedRanges = {
         "images": len(members),
         "bytes": sum(group[-1].stop - group[0].start for group in requests),
         "requests": len(requests),
     }
+    excluded = [(member.name, reason) for member, reason in archive.unusable]
+    excluded += [(archive.images[copy].name, reason) for copy, reason in copies.items()]
+    return fetched, [{"member": name, "reason": reason} for name, reason in excluded]
 
 
 def text_of(plan: Plan) -> str:
@@ -105,6 +123,8 @@ def text_of(plan: Plan) -> str:
     lines = {
         "run": f"{plan['run_id']}, {'published: nothing to do' if plan['published'] else 'not published yet'}",
         "archive": f"{archive['uri']}: {size_text(archive['size'])}, {content}",
+        "ignore": _examples_text(archive["stray"], "beside that zip"),
+        "exclude": _examples_text(archive["excluded"], "by what the directory says"),
         "fetch": "nothing, if the split on the volume is intact" if split["on_volume"] else fetched,
         "split": f"{split['directory']}: " + ", ".join(f"{split[name]:,} {name}" for name in SPLITS),
         "train": (
@@ -115,7 +135,16 @@ def text_of(plan: Plan) -> str:
         ),
         "write": f"{write['uri']}/: {', '.join(write['artifacts'])}",
     }
-    return "\n".join(f"{name:<9}{line}" for name, line in lines.items())
+    return "\n".join(f"{name:<9}{line}" for name, line in lines.items() if line)
+
+
+def _examples_text(images: Mapping[str, Any], which: str) -> str:
+    """Return how many images there are, and the first one; nothing if there are none."""
+    if not images["count"]:
+        return ""
+    first = images["examples"][0]
+    example = first if isinstance(first, str) else f"{first['member']} {first['reason']}"
+    return f"{count_text(images['count'], 'image')} {which}: {example}{', …' if images['count'] > 1 else ''}"
 
 
 def _fetch_texts(plan: Plan) -> tuple[str, str]:

@@ -252,7 +252,9 @@ def _fetch(
 
     Raises BadData if one of them is not the archive's.
     """
-    members = {member.name: member for member in archive.images.values()}
+    # A run of an older version may have used what is excluded today.
+    excluded = [member for member, _ in archive.unusable]
+    members = {member.name: member for member in [*archive.images.values(), *excluded]}
     for member_name in digests:
         if member_name not in members:
             raise BadData(f"{archive.uri}: has no {member_name}, which is one of the run's {name} images")
@@ -274,11 +276,15 @@ def _fetch(
 
 
 def _unused(archive: Archive, claim: _Claim, count: int) -> list[Member]:
-    """Return `count` members of each class that the run has not used. Raises BadData if there are fewer."""
+    """Return `count` members of each class that the run has not used, nor a copy of.
+
+    Raises BadData if there are fewer.
+    """
+    used = {member.content for member in archive.images.values() if member.name in claim.used}
     chosen = []
     for label in CLASSES:
         members = [archive.images[label, number] for number in archive.numbers(label)]
-        unused = [member for member in members if member.name not in claim.used]
+        unused = [member for member in members if member.name not in claim.used and member.content not in used]
         if len(unused) < count:
             raise BadData(
                 f"{archive.uri}: has {len(unused)} {label}s that the run has not used; lower --further-per-class"

@@ -195,11 +195,11 @@ TOO_FEW: dict[str, tuple[dict[Image, bytes | None], str]] = {
     ),
     "broken": (
         {("cat", number): TEXT for number in range(5)},
-        "8 cats are wanted, the archive has 12, of which 5 cannot be used; the first is cat.0.jpg: ",
+        "8 cats are wanted, the archive has 12 (5 unusable); the first is cat.0.jpg: ",
     ),
     "both": (
         {("cat", 11): None, ("cat", 10): None, ("cat", 9): None} | {("cat", 0): TEXT, ("cat", 7): CUT},
-        "8 cats are wanted, the archive has 9, of which 2 cannot be used; the first is cat.0.jpg: ",
+        "8 cats are wanted, the archive has 9 (2 unusable, 1 not read); the first is cat.0.jpg: ",
     ),
 }
 
