@@ -147,7 +147,7 @@ def test_encrypted_members(inner: bool, prepared: type[Prepared], tmp_path: Path
             lambda: Entry(BROKEN, zips.deflated(b"few"), DEFLATED, size=2**60, zip64=True), "claims 1,152,921,504,606",
             id="declares 1 EB",
         ),
-        pytest.param(lambda: Entry(BROKEN, b"photo", method=93), "is compressed with Zstandard (method 93), which is not read", id="Zstandard"),
+        pytest.param(lambda: Entry(BROKEN, b"photo", method=93), "is compressed with Zstandard", id="Zstandard"),
         pytest.param(lambda: Entry(BROKEN, PHOTOS[BROKEN], crc=7), "its CRC-32 is wrong", id="wrong CRC-32"),
         pytest.param(lambda: Entry(BROKEN, b""), "empty file", id="empty"),
         pytest.param(lambda: Entry(BROKEN, PHOTOS[BROKEN], offset=2**31), "not where", id="lies behind the end"),

@@ -42,6 +42,10 @@ class Entry:
     zip64: bool = False
     offset: int | None = None
     """Where the directory says that it begins."""
+    version: int = 45
+    """Of the format, that a reader needs."""
+    extra: bytes = b""
+    """Extra fields in the directory, besides that of Zip64."""
 
 
 def packed(name: str, data: bytes) -> Entry:
@@ -53,7 +57,8 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     path.write_bytes(zip_of(entries))
 
 
-def zip_of(entries: Iterable[Entry]) -> bytes:
+def zip_of(entries: Iterable[Entry], disk: int = 0, before_end: bytes = b"", extension: bytes = b"") -> bytes:
+    """`before_end` lies between the directory and its end record, `extension` at the end of the one of Zip64."""
     body, directory, count, any_zip64 = bytearray(), bytearray(), 0, False
     for entry in entries:
         local, central = _headers(entry, len(body) if entry.offset is None else entry.offset)
@@ -61,7 +66,7 @@ def zip_of(entries: Iterable[Entry]) -> bytes:
         directory += central
         count += 1
         any_zip64 = any_zip64 or entry.zip64
-    return bytes(body + directory + _end(len(body), len(directory), count, any_zip64))
+    return bytes(body + directory + before_end + _end(len(body), len(directory), count, any_zip64, disk, extension))
 
 
 def _headers(entry: Entry, offset: int) -> tuple[bytes, bytes]:
@@ -75,24 +80,25 @@ def _headers(entry: Entry, offset: int) -> tuple[bytes, bytes]:
     local = struct.pack("<4s5H3I2H", b"PK\3\4", 45, *fixed, *in_local, len(name), 0) + name + entry.data
     if described:
         local += struct.pack("<4s3I", b"PK\7\10", crc, *(min(value, _UNKNOWN_32) for value in sizes))
-    extra = b""
+    extra = entry.extra
     if entry.zip64:
-        extra = struct.pack("<2H3Q", 1, 24, size, len(entry.data), offset)
+        extra += struct.pack("<2H3Q", 1, 24, size, len(entry.data), offset)
         sizes, offset = (_UNKNOWN_32, _UNKNOWN_32), _UNKNOWN_32
     central = struct.pack(
-        "<4s6H3I5H2I", b"PK\1\2", 0x32D, 45, *fixed, crc, *sizes, len(name), len(extra), 0, 0, 0,
+        "<4s6H3I5H2I", b"PK\1\2", 0x32D, entry.version, *fixed, crc, *sizes, len(name), len(extra), 0, 0, 0,
         entry.attributes << 16, offset,
     )  # fmt: skip
     return local, central + name + extra
 
 
-def _end(start: int, size: int, count: int, zip64: bool) -> bytes:
+def _end(start: int, size: int, count: int, zip64: bool, disk: int = 0, extension: bytes = b"") -> bytes:
     end = b""
     if zip64 or count >= _UNKNOWN_16:
-        end += struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+        end += struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44 + len(extension), 45, 45, disk, disk, count, count, size, start)
+        end += extension
         end += struct.pack("<4sIQI", b"PK\6\7", 0, start + size, 1)
         return end + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, _UNKNOWN_16, _UNKNOWN_16, _UNKNOWN_32, _UNKNOWN_32, 0)
-    return struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, size, start, 0)
+    return struct.pack("<4s4H2IH", b"PK\5\6", disk, disk, count, count, size, start, 0)
 
 
 def write_crowd(path: Path, members: int, name_width: int = 7) -> None:

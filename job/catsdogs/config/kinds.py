@@ -9,7 +9,7 @@ from catsdogs.runtime.errors import masked
 
 
 class Address(click.ParamType[str]):
-    """`s3://bucket/key` or a local path. With `needs_key`, an s3:// address of a whole bucket is rejected."""
+    """`s3://bucket/key` or a local path. With `needs_key`, an s3:// address of a bucket or a prefix is rejected."""
 
     name = "address"
 
@@ -21,7 +21,10 @@ class Address(click.ParamType[str]):
         bucket, _, key = rest.partition("/")
         if separator and (scheme != "s3" or not bucket or (self.needs_key and key in ("", "/"))):
             self.fail(f"{masked(value)!r} is neither s3://bucket/key nor a local path", param, ctx)
-        if not value or (self.needs_key and value.endswith("/")):
+        if self.needs_key and not separator:
+            # A folder of images, as the shell completes it.
+            value = value.rstrip("/") or value[:1]
+        if not value or (self.needs_key and separator and value.endswith("/")):
             self.fail(f"{value!r} names no file", param, ctx)
         return value
 

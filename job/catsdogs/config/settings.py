@@ -32,7 +32,7 @@ class Settings:
         Option(
             group=Group.INPUT_OUTPUT,
             type=Address(needs_key=True),
-            help="Kaggle's zip file: s3://bucket/key or a local path.",
+            help="Kaggle's zip file: s3://bucket/key or a local path; or a local folder with its images.",
             required=True,
             decides_model=True,
             chart_value="archive.key",

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypedDict
 from catsdogs.data.budget import MAX_FILE
 from catsdogs.data.compression import STORED, unreadable
 from catsdogs.data.directory import Entry, extents, member_of, read_directory
+from catsdogs.data.image_folder import ImageFolder
 from catsdogs.data.labels import CLASSES
 from catsdogs.data.zip_reader import MAX_AT_ONCE, MAX_RATIO, Broken, Member, Zip, data_start, inflate
 from catsdogs.runtime.errors import BadData
@@ -103,20 +104,57 @@ class Archive:
 
 
 def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archive:
-    """Read the directory of the zip at `uri`, and that of an uncompressed zip inside it.
+    """Read the directory of the zip at `uri`, and that of an uncompressed zip inside it; or a local folder of images.
 
     Accepts Kaggle's dogs-vs-cats.zip, its train.zip, the same images in any folder, and Microsoft's PetImages, each
     also within another zip. Raises NotFound, BadData if it is none of them, and what the store raises.
     """
+    if "://" not in uri and os.path.isdir(uri):
+        return _open_folder(uri)
     store, name = open_object(uri, storage_options)
     stat = store.stat(name)
     outer = Zip(store, name, stat.etag, 0, stat.size)
     entries = read_directory(outer, uri)
+    identity = Identity(uri=uri, size=stat.size, etag=stat.etag, directory_sha256=_digest(entries))
+    return _with_images_of(Archive(uri, identity, outer, {}, []), entries)
+
+
+def _open_folder(path: str) -> Archive:
+    folder = ImageFolder(path, lambda name: _labelled(name) is not None)
+    source = Zip(folder, path, "", 0, folder.size)
+    if not folder.entries and not folder.links:
+        inner = next((name for name in folder.others if _INNER_ZIPS[-1].search(name) and not _MAC.search(name)), None)
+        advice = "give a folder of images, or their zip" if inner is None else f"give {os.path.join(path, inner)}"
+        examples = ", ".join(folder.others[:3]) + (", …" if len(folder.others) > 3 else "")
+        raise BadData(
+            f"{path}: a folder in which no image is named like cat.0.jpg or Cat/0.jpg; found {examples or 'nothing'};"
+            f" {advice}"
+        )
+    found = _images(source, folder.entries, path)
+    unusable = [*found.unusable]
+    for name in folder.links:
+        label = _labelled(name)
+        assert label is not None
+        unusable.append(
+            Unusable(Member(*label, name, 0, 0, 0, 0, 0, STORED), "is a symbolic link, which is not followed")
+        )
+    if not found.images:
+        raise _none_usable(path, unusable)
+    digest = _digest(folder.entries)
+    identity = Identity(uri=path, size=folder.size, etag=digest[:16], directory_sha256=digest)
+    return Archive(path, identity, source, found.images, [*found.passed_over, *folder.others], unusable=unusable)
+
+
+def _digest(entries: list[Entry]) -> str:
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(f"{entry.name}\0{entry.crc:08x}\0{entry.size}\n".encode("utf-8", "surrogateescape"))
-    identity = Identity(uri=uri, size=stat.size, etag=stat.etag, directory_sha256=digest.hexdigest())
-    return _with_images_of(Archive(uri, identity, outer, {}, []), entries)
+    return digest.hexdigest()
+
+
+def _none_usable(where: str, unusable: Sequence[Unusable]) -> BadData:
+    first = unusable[0]
+    return BadData(f"{where}: none of its {len(unusable):,} images is usable: {first.member.name} {first.reason}")
 
 
 def unpack(archive: Archive, directory: AnyPath, log: Log, interruption: Interruption) -> Archive:
@@ -125,27 +163,23 @@ def unpack(archive: Archive, directory: AnyPath, log: Log, interruption: Interru
     Raises BadData if the CRC-32 is wrong or the zip has no images, Interrupted (also while another process unpacks
     there), VolumeError, and what the store raises.
     """
-    while (packed := archive.packed) is not None:
-        nested = f"-{len(archive.within) + 1}" if archive.within else ""
-        path = directory / f"{archive.identity['directory_sha256'][:16]}{nested}.zip"
-        if not _is_intact(path, packed):
-            with volume.failures(path):
-                exists = volume.exists(path)
-            if exists:
-                log.emit(UnpackedDamaged(path=str(path)))
-            began = time.monotonic()
-            with volume.lock(directory):
+    unpacked: list[AnyPath] = []
+    try:
+        while (packed := archive.packed) is not None:
+            nested = f"-{len(archive.within) + 1}" if archive.within else ""
+            path = directory / f"{archive.identity['directory_sha256'][:16]}{nested}.zip"
+            if not _is_intact(path, packed):
                 _unpack(archive, packed, path, log, interruption)
-            log.emit(Unpacked(member=packed.name, size=packed.size, seconds=time.monotonic() - began))
-        store = Folder(directory)
-        stat = store.stat(path.name)
-        try:
+            unpacked.append(path)
+            store = Folder(directory)
+            stat = store.stat(path.name)
             archive = _opened(archive, Zip(store, path.name, stat.etag, 0, stat.size), packed.name)
-        except BadData:
-            # It is of no use to anybody.
+    except BadData:
+        # They are of no use to anybody.
+        for path in unpacked:
             with volume.failures(path):
                 volume.remove(path)
-            raise
+        raise
     return archive
 
 
@@ -161,7 +195,19 @@ def _is_intact(path: AnyPath, packed: Member) -> bool:
 
 
 def _unpack(archive: Archive, packed: Member, path: AnyPath, log: Log, interruption: Interruption) -> None:
-    """Write the inner zip to `path`. Raises BadData if it is broken twice: the first damage may be the network's."""
+    """Write the inner zip to `path`, instead of a damaged one. Raises BadData, and what the store raises."""
+    with volume.failures(path):
+        exists = volume.exists(path)
+    if exists:
+        log.emit(UnpackedDamaged(path=str(path)))
+    began = time.monotonic()
+    with volume.lock(path.parent):
+        _write(archive, packed, path, log, interruption)
+    log.emit(Unpacked(member=packed.name, size=packed.size, seconds=time.monotonic() - began))
+
+
+def _write(archive: Archive, packed: Member, path: AnyPath, log: Log, interruption: Interruption) -> None:
+    """Raises BadData if the inner zip is broken twice: the first damage may be the network's."""
     where = f"{archive.where}: {packed.name}"
     for last in (False, True):
         try:
@@ -196,10 +242,7 @@ def _with_images_of(archive: Archive, entries: list[Entry]) -> Archive:
     archive = replace(archive, passed_over=[*archive.passed_over, *others])
     if inner is None:
         if not found.images:
-            first = found.unusable[0]
-            raise BadData(
-                f"{where}: none of its {len(found.unusable):,} images is usable: {first.member.name} {first.reason}"
-            )
+            raise _none_usable(where, found.unusable)
         return replace(archive, images=found.images, unusable=found.unusable)
     if len(archive.within) + 1 == MAX_DEPTH:
         raise BadData(f"{where}: has its images in {inner.name}, {MAX_DEPTH + 1} zips deep; give {inner.name} itself")

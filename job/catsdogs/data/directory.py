@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 from catsdogs.data.budget import MAX_FILE
-from catsdogs.data.signatures import HEAD, what_it_is
+from catsdogs.data.signatures import HEAD, part_of_split, what_it_is
 from catsdogs.data.zip_reader import LOCAL_HEADER, Member, Zip
 from catsdogs.runtime.errors import BadData
 
@@ -119,7 +119,7 @@ def read_directory(source: Zip, where: str) -> list[Entry]:
         raise BadData(f"{where}: is not a zip, or a truncated one; download the archive again")
     entries = _entries(data, start - end.offset, where)
     if any(entry.offset < 0 for entry in entries):
-        raise BadData(f"{where}: its beginning is missing; download the archive again")
+        raise BadData(f"{where}: {part_of_split(name) or 'its beginning is missing; download the archive again'}")
     if not entries:
         raise BadData(f"{where}: a zip without members; download the archive again")
     return entries
@@ -128,7 +128,7 @@ def read_directory(source: Zip, where: str) -> list[Entry]:
 def extents(source: Zip, entries: list[Entry]) -> dict[int, tuple[int, int]]:
     """Return header offset → (start, stop): a member ends where the next one begins."""
     starts = sorted({entry.offset for entry in entries})
-    return dict(zip(starts, zip(starts, [*starts[1:], source.size], strict=True), strict=True))
+    return {start: (start, stop) for start, stop in zip(starts, [*starts[1:], source.size], strict=False)}
 
 
 def member_of(entry: Entry, extent: tuple[int, int], label: str = "", number: int = 0) -> Member:

@@ -55,10 +55,8 @@ def what_it_is(head: bytes, name: str) -> str:
         return _gzipped(head)
     if head[_TAR] == b"ustar":
         return _container("a tar archive")
-    if _PARTS.search(name):
-        return (
-            "is one part of an archive that was split; join all parts first (cat or zip -s 0), and give the whole zip"
-        )
+    if (part := part_of_split(name)) is not None:
+        return part
     if head.startswith(b"PK\3\4"):
         return f"is a truncated zip: its end is missing; {_AGAIN}"
     content = head.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -73,6 +71,13 @@ def what_it_is(head: bytes, name: str) -> str:
     if len(head) == HEAD and not head.strip(b"\0"):
         return f"begins with nothing but zeros, as an unfinished download does; {_AGAIN}"
     return f"is not a zip, or a truncated one; {_AGAIN}"
+
+
+def part_of_split(name: str) -> str | None:
+    """Return the same for a file that its name calls a part of one; None if it does not."""
+    if not _PARTS.search(name):
+        return None
+    return "is one part of an archive that was split; join all parts first (cat or zip -s 0), and give the whole zip"
 
 
 def _gzipped(head: bytes) -> str:

@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from catsdogs.data.budget import LARGE, MAX_FILE, MAX_THREADS, give_back
 from catsdogs.data.compression import STORED, Damaged, decompressor, unreadable
 from catsdogs.runtime import cores
 from catsdogs.runtime.errors import BadData, Unavailable
 from catsdogs.runtime.signals import Interruption
-from catsdogs.storage.store import Store
 
 Result = TypeVar("Result")
 
@@ -61,11 +60,25 @@ class Broken(Exception):
     """A member's bytes are not what the zip's directory claims; the text is the reason."""
 
 
+class Source(Protocol):
+    """What a zip is read from: a Store, or what reads like one."""
+
+    @property
+    def detects_corruption(self) -> bool:
+        """As a Store's."""
+
+    def uri(self, key: str) -> str:
+        """As a Store's."""
+
+    def stream(self, key: str, start: int, stop: int, etag: str, /) -> Iterator[bytes]:
+        """As a Store's."""
+
+
 @dataclass(frozen=True)
 class Zip:
     """A zip of `size` bytes that begins at byte `base` of an object."""
 
-    store: Store
+    store: Source
     key: str
     etag: str
     base: int

@@ -11,6 +11,7 @@ from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.split import MARKER, candidates, split_id
 from catsdogs.data.zip_reader import ranges
 from catsdogs.results import names, publish
+from catsdogs.runtime.errors import printable
 from catsdogs.runtime.formatting import count_text, size_text
 from catsdogs.storage import volume
 from catsdogs.storage.address import open_store
@@ -123,7 +124,7 @@ def text_of(plan: Plan) -> str:
     lines = {
         "run": f"{plan['run_id']}, {'published: nothing to do' if plan['published'] else 'not published yet'}",
         "archive": f"{archive['uri']}: {size_text(archive['size'])}, {content}",
-        "ignore": _examples_text(archive["stray"], "beside that zip"),
+        "ignore": _examples_text(archive["stray"], "beside the inner zip"),
         "exclude": _examples_text(archive["excluded"], "by what the directory says"),
         "fetch": "nothing, if the split on the volume is intact" if split["on_volume"] else fetched,
         "split": f"{split['directory']}: " + ", ".join(f"{split[name]:,} {name}" for name in SPLITS),
@@ -135,7 +136,7 @@ def text_of(plan: Plan) -> str:
         ),
         "write": f"{write['uri']}/: {', '.join(write['artifacts'])}",
     }
-    return "\n".join(f"{name:<9}{line}" for name, line in lines.items() if line)
+    return "\n".join(f"{name:<9}{printable(line)}" for name, line in lines.items() if line)
 
 
 def _examples_text(images: Mapping[str, Any], which: str) -> str:

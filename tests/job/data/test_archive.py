@@ -348,7 +348,7 @@ def test_what_is_no_archive_is_refused_in_one_line_and_leaves_nothing(kind: str,
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.5, 0.9, 0.99, 0.999, 1])
 def test_a_truncated_archive_is_refused(layout: str, share: float, tmp_path: Path) -> None:
     whole = LAYOUTS[layout][0]()
-    with pytest.raises(BadData, match="is a truncated zip: its end is missing|is not a zip, or a truncated one"):
+    with pytest.raises(BadData, match=r"is a truncated zip: its end is missing|is not a zip, or a truncated one"):
         open_archive(written(tmp_path / "a.zip", whole[: int(share * (len(whole) - 1))]))
 
 

@@ -230,7 +230,9 @@ def zip_of(**members: bytes) -> bytes:
     [
         pytest.param(lambda data: data[: len(data) // 2], "is a truncated zip: its end is missing", id="truncated"),
         pytest.param(lambda data: b"", "is empty", id="empty"),
-        pytest.param(lambda data: b"<html>404</html>" * 100, "is an HTML page, such as of a login or an error", id="not a zip"),
+        pytest.param(
+            lambda data: b"<html>404</html>" * 100, "is an HTML page, such as of a login or an error", id="not a zip"
+        ),
         pytest.param(lambda data: zip_of(readme=b"no animals"), "no image is named like", id="of something else"),
         pytest.param(lambda data: zip_of(), "without members", id="without members"),
     ],

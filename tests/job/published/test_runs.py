@@ -114,7 +114,8 @@ def test_a_failed_run_says_why(sample_archive: Path, catsdogs: Catsdogs, tmp_pat
     assert row["last_start"]["text"].startswith("cut.zip: is a truncated zip: its end is missing")
     assert row["last_start"]["host"] == os.uname().nodename
     assert re.match(
-        rf"failed on {os.uname().nodename} at 20[\d-]+ \d\d:\d\d UTC with exit code 65: cut.zip: is a truncated zip", note
+        rf"failed on {os.uname().nodename} at 20[\d-]+ \d\d:\d\d UTC with exit code 65: cut.zip: is a truncated zip",
+        note,
     )
 
 
