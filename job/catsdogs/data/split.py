@@ -12,7 +12,7 @@ import json
 import re
 import time
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -371,9 +371,12 @@ class _Builder:
         others = [path for path in _files(self._directory) if path not in assignment.owners]
         if not others:
             return
-        ours = {path_of(image, split): member for image, member in self._archive.images.items() for split in SPLITS}
+        ours = defaultdict(list)
+        for member in [*self._archive.images.values(), *(member for member, _ in self._archive.unusable)]:
+            for split in SPLITS:
+                ours[path_of((member.label, member.number), split)].append(member)
         for path in others:
-            if path in ours and _holds(self._directory / path, ours[path]) is not None:
+            if any(_holds(self._directory / path, member) is not None for member in ours.get(path, ())):
                 with volume.failures(self._directory / path):
                     volume.remove(self._directory / path)
 

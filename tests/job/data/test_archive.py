@@ -173,6 +173,10 @@ LAYOUTS: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "zip64": (lambda: zipped_as_zip64(KAGGLE), []),
     "zip64 in a zip": (lambda: nested(STORED, zipped_as_zip64(KAGGLE)), OTHERS),
     "behind a program": (lambda: b"MZ" + bytes(5000) + zipped(KAGGLE), []),
+    "train.zip, members by bzip2": (lambda: zipped(KAGGLE, zipfile.ZIP_BZIP2), []),
+    "train.zip, members by LZMA": (lambda: zipped(KAGGLE, zipfile.ZIP_LZMA), []),
+    "kaggle, bzip2": (lambda: nested(zipfile.ZIP_BZIP2), OTHERS),
+    "kaggle, LZMA": (lambda: nested(zipfile.ZIP_LZMA), OTHERS),
     "with a comment": (lambda: zipped(KAGGLE, comment=b"from Kaggle" * 1000), []),
 }
 
@@ -604,7 +608,12 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("damaged")
 
 
-@given(layout=st.sampled_from(["flat", "kaggle, stored", "zip64", "data descriptors"]), data=st.data())
+DAMAGED = [
+    "flat", "kaggle, stored", "zip64", "data descriptors", "train.zip, members by bzip2", "train.zip, members by LZMA",
+]  # fmt: skip
+
+
+@given(layout=st.sampled_from(DAMAGED), data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_no_damage_gives_a_wrong_byte_or_another_error(layout: str, data: st.DataObject, scratch: Path) -> None:
     damaged = bytearray(LAYOUTS[layout][0]())

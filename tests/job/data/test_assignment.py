@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catsdogs.data.assignment import Counts, Image, assign
+from catsdogs.data.assignment import Counts, Image, assign, assign_apart
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.runtime.errors import BadData
 
@@ -48,3 +48,62 @@ def test_the_default_split_is_that_of_the_book() -> None:
 def test_all_25000_images_can_be_used() -> None:
     assigned = assign("a.zip", dict.fromkeys(CLASSES, range(12_500)), Counts(10_000, 1_250, 1_250))
     assert len(assigned) == 25_000
+
+
+CONTENTS = st.lists(st.integers(0, 12), min_size=62, max_size=62)
+
+
+@given(st.fixed_dictionaries({"cat": NUMBERS, "dog": NUMBERS}), SMALL_COUNTS, BROKEN, CONTENTS)
+def test_no_content_is_in_two_splits(
+    numbers: dict[str, list[int]], counts: Counts, lost: set[Image], drawn: list[int]
+) -> None:
+    broken = dict.fromkeys(lost, "its CRC-32 is wrong")
+    contents = {(label, n): drawn[31 * (label == "dog") + n] for label in CLASSES for n in numbers[label]}
+    try:
+        assigned, copies = assign_apart("a.zip", numbers, counts, contents, broken)
+    except BadData:
+        return
+    splits: dict[int, set[str]] = {}
+    for image, split in assigned.items():
+        splits.setdefault(contents[image], set()).add(split)
+    assert all(len(own) == 1 for own in splits.values())
+    for label in CLASSES:
+        own = [split for image, split in assigned.items() if image[0] == label]
+        assert own == [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
+    assert not copies.keys() & assigned.keys()
+    alone = assign("a.zip", numbers, counts, broken)
+    assert (assigned == alone) == (not copies), "without copies in two splits, nothing changes"
+
+
+def test_the_earlier_split_keeps_an_image() -> None:
+    numbers = {"cat": list(range(8)), "dog": []}
+    same = dict.fromkeys([("cat", 0), ("cat", 1), ("cat", 3), ("cat", 4)], "same")
+    assigned, copies = assign_apart("a.zip", {"cat": numbers["cat"]}, Counts(2, 1, 1), same)
+    assert assigned == {("cat", 0): "train", ("cat", 1): "train", ("cat", 2): "validation", ("cat", 5): "test"}
+    assert copies == {("cat", 3): "has the same bytes as cat.0.jpg, which is in train"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "broken", "tried", "text"),
+    [
+        ([0], [], [], "4 cats are wanted, the archive has 1; lower --train-per-class"),
+        ([], [], [], "4 cats are wanted, the archive has 0; give an archive that has both classes"),
+        (range(4), [1], [0, 1, 2, 3], "the archive has 4 (1 unusable); the first is cat.1.jpg: why; lower "),
+        (
+            range(6),
+            [0, 1, 2, 3],
+            [0, 1, 2, 3],
+            "has 6 (4 unusable, 2 not read); the first is cat.0.jpg: why; check the",
+        ),
+        (range(6), [0, 1, 3], [0, 1, 2, 3], "has 6 (3 unusable, 2 not read); the first is cat.0.jpg: why; lower "),
+        (range(4), [0, 1, 2, 3], [], "has 4 (4 unusable); the first is cat.0.jpg: why; check the archive"),
+        (range(4), [0], [], "has 4 (1 unusable); the first is cat.0.jpg: why; lower --train-per-class"),
+    ],
+)
+def test_a_shortage_tells_what_is_known(numbers: list[int], broken: list[int], tried: list[int], text: str) -> None:
+    """Nothing is called usable that was never read, and the advice follows from the cause."""
+    with pytest.raises(BadData) as caught:
+        assign(
+            "a.zip", {"cat": numbers}, Counts(2, 1, 1), {("cat", n): "why" for n in broken}, {("cat", n) for n in tried}
+        )
+    assert text in str(caught.value)

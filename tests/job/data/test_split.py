@@ -490,3 +490,54 @@ def test_a_volume_that_cannot_be_written_says_so(archive: Archive, tmp_path: Pat
     volume.write(tmp_path / "split" / "train", b"a file where a directory should be")
     with pytest.raises(VolumeError, match=str(tmp_path / "split" / "train")):
         built(archive, tmp_path / "split")
+
+
+# --- labels and copies ---
+
+COPY = {("cat", 6): PICTURES["cat", 1]}
+"""Train and test have it."""
+TWO_LABELS = {("dog", 4): PICTURES["cat", 1]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        (COPY, {"train/cat.6.jpg": "has the same bytes as cat.1.jpg, which is in train"}),
+        (
+            TWO_LABELS,
+            {
+                "train/cat.1.jpg": "has the same bytes as train/dog.4.jpg, but another label",
+                "train/dog.4.jpg": "has the same bytes as train/cat.1.jpg, but another label",
+            },
+        ),
+    ],
+    ids=["in two splits", "under two labels"],
+)
+def test_a_split_of_an_older_version_with_such_images_is_built_again(
+    changes: dict[Image, bytes], reasons: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = archive_of(tmp_path / "a.zip", changes)
+    with monkeypatch.context() as older:
+        # An older version's: no two members have the same content.
+        older.setattr(zip_reader.Member, "content", property(lambda member: member.start))
+        old = built(archive_of(tmp_path / "a.zip", changes), tmp_path / "split")
+        assert old.excluded == []
+    archive = open_archive(str(tmp_path / "a.zip"))
+    recorder = Recorded()
+    split = built(archive, tmp_path / "split", recorder)
+    check(split)
+    assert {entry["member"]: entry["reason"] for entry in split.excluded} == reasons
+    assert {event["member"]: event["reason"] for event in recorder.of("quarantined")} == reasons
+    assert recorder.fetched == len(reasons), "the others are on the volume"
+    again = Recorded()
+    assert built(archive, tmp_path / "split", again) == split
+    assert again.of("split") == [], "reused"
+
+
+def test_a_copy_of_a_broken_image_takes_part(tmp_path: Path) -> None:
+    """Only what is in a split can be in another, too."""
+    changes = {("cat", 1): CUT, ("cat", 6): CUT, ("cat", 9): PICTURES["cat", 8]}
+    split = built(archive_of(tmp_path / "a.zip", changes), tmp_path / "split")
+    check(split)
+    assert numbers(split, "cat") == {"train": [0, 2, 3, 8], "validation": [4, 5], "test": [7, 10]}
+    assert {entry["member"] for entry in split.excluded} == {"train/cat.1.jpg", "train/cat.6.jpg", "train/cat.9.jpg"}
