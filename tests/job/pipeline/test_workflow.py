@@ -256,7 +256,7 @@ def test_bad_archive(
         (["--archive=s3://nobody-has-this/a.zip"], 65, "s3://nobody-has-this: no such bucket"),
         (["--archive=s3://BUCKET/not/there.zip"], 65, "s3://BUCKET/not/there.zip: no such object"),
         (["--archive=not-there.zip"], 65, "not-there.zip: no such file"),
-        (["--archive=."], 65, "no such file"),
+        (["--archive=."], 65, "a folder in which no image is named like cat.0.jpg"),
         (["--output=s3://nobody-has-this/runs"], 78, "s3://nobody-has-this: no such bucket"),
         (["--train-per-class=20"], 65, "28 cats are wanted, the archive has 24"),
         (["--volume=/dev/null"], 74, "/dev/null"),
