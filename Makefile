@@ -63,7 +63,7 @@ test-image: $(VENV)/ready ## Build the image for CPUs and run it for real; as ro
 test-cluster: $(VENV)/ready ## Install the chart on the cluster of KUBECONFIG; without it, as root, on one of its own.
 	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
-DOCUMENTS := README.md CONTRIBUTING.md docs/options.md docs/exit-codes.md helm/catsdogs-train/README.md
+DOCUMENTS := README.md CONTRIBUTING.md docs/bucket.md docs/options.md docs/exit-codes.md helm/catsdogs-train/README.md
 .PHONY: check
 check: $(VENV)/ready ## Run the formatter, linter and type checker, and compare generated text with its source.
 	$(BIN)/ruff format --check .
