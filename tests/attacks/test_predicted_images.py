@@ -76,7 +76,9 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str | None]] = {
         "to decode, more than 268,435,456",
     ),
     "more pixels than memory": (lambda: tiff(picture_tags(65_000, 65_000, 5), bytes(1000)), "more than 64,000,000"),
-    "a directory beyond the end": (lambda: b"II*\0" + struct.pack("<I", 2**32 - 1) + bytes(100), "damaged TIFF headers"),
+    "a directory beyond the end": (
+        lambda: b"II*\0" + struct.pack("<I", 2**32 - 1) + bytes(100), "damaged TIFF headers",
+    ),
     "a container that claims a large size": (lambda: avif(CODED, (30_000, 30_000)), "an AVIF of 900,000,000 pixels"),
     "coded data that claims a large size": (
         lambda: avif(with_sequence(CODED, sequence_header(16, 16, 65_536, 65_536)), SMALL),
