@@ -14,12 +14,13 @@ from catsdogs.storage.address import open_store
 from catsdogs.storage.store import StorageOptions
 from tests.conftest import Catsdogs
 from tests.faults.running import Job
-from tests.published import files
+from tests.published import files, rows
 
 SMALL = (
     "--run-id=threads", "--train-per-class=15", "--validation-per-class=4", "--test-per-class=4", "--image-size=64",
-    "--batch-size=15", "--epochs=6", "--learning-rate=0.01", "--log-format=json",
+    "--batch-size=15", "--epochs=6", "--learning-rate=0.0005", "--log-format=json",
 )  # fmt: skip
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 
 
 def arguments(archive: Path, folder: Path) -> tuple[str, ...]:
@@ -56,6 +57,8 @@ def test_a_run_ends_with_the_same_bytes_on_a_machine_with_other_cores(
     published = files(tmp_path / "two" / "runs" / "threads")
     for name in ("model.keras", "run.json", "predictions.csv", "split.json"):
         assert published[name] == expected[name], name
+    ours, theirs = (rows(run["history.csv"]) for run in (published, expected))
+    assert [[row[name] for name in COLUMNS] for row in ours] == [[row[name] for name in COLUMNS] for row in theirs]
 
 
 def test_the_number_is_that_of_the_variable_or_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
