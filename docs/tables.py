@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import sys
 from collections import defaultdict
 from configparser import ConfigParser
 from dataclasses import asdict
@@ -70,6 +71,15 @@ def packages(distribution: str) -> str:
         modules = " ".join(f"`{path.stem}`" for path in sorted(package.glob("*.py")) if path.stem != "__init__")
         lines.append(f"| `{name}` | {' '.join(docstring.split())} | {modules} |")
     return "\n".join(lines)
+
+
+def pictures() -> str:
+    """Return a row for each kind of image: what becomes of it, and the tests that show it."""
+    # Installed packages have modules of this name too.
+    sys.path.insert(0, str(REPOSITORY))
+    from tests.documents.pictures import table
+
+    return table()
 
 
 def exit_codes() -> str:

@@ -201,15 +201,17 @@ def predict(
 ) -> None:  # fmt: skip
     """Classify images with a published model: cat or dog?
 
-    Folders are searched for images. The model is compared with its run's manifest before it is used. Files that are
-    not images are reported and skipped; the exit code is then 65, after all others are done.
+    Folders are searched for images, whatever their names; hidden files and folders are left out. The model is compared
+    with its run's manifest before it is used. Images that cannot be read, and files given by name that are not images,
+    are reported and skipped; the exit code is then 65, after all others are done.
     """
     from catsdogs.published import predict as prediction
 
     interruption.advice = "the images above are done; the same command starts with the first image again"
     storage_options = make_storage_options(addressing_style, storage_timeout)
     unreadable = total = 0
-    for total, one in enumerate(prediction.predict(images, model, storage_options, interruption), 1):
+    left_out = prediction.LeftOut()
+    for total, one in enumerate(prediction.predict(images, model, storage_options, interruption, left_out), 1):
         if isinstance(one, prediction.Unreadable):
             unreadable += 1
             complain(printable(f"{one.image}: {one.reason}; passed over"))
@@ -219,6 +221,8 @@ def predict(
             if total - unreadable == 1:
                 click.echo(prediction.HEAD)
             click.echo(prediction.line_of(one))
+    for sentence in left_out.sentences():
+        complain(sentence)
     if unreadable:
         raise BadData(
             f"{unreadable:,} of {count_text(total, 'image')} could not be read; they are named above,"

@@ -58,6 +58,7 @@ class Undisturbed(NamedTuple):
         assert [int(row["epoch"]) for row in history] == list(range(1, len(history) + 1))
         ours, theirs = (weights(run["model.keras"], scratch) for run in (published, self.published))
         assert all(np.array_equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+        assert published["model.keras"] == self.published["model.keras"]
 
     def finish(self, server: S3Server, bucket: str, volume: Path, scratch: Path, *more: str) -> Job:
         """Starts the run once more, undisturbed from here on: it ends as if nothing had ever happened."""

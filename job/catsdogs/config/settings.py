@@ -134,8 +134,8 @@ class Settings:
         Option(
             group=Group.RECIPE,
             type=click.IntRange(min=0, max=2**32 - 1),
-            help="Seed of weights, image order and augmentation. On a CPU, the same seed gives the same model, bit for"
-            " bit.",
+            help="Seed of weights, image order and augmentation. On a CPU, the same seed, versions and number of"
+            " threads give the same model, bit for bit.",
             default=0,
             decides_model=True,
         ),

@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 from catsdogs.data.budget import MAX_FILE
-from catsdogs.data.signatures import HEAD, part_of_split, what_it_is
+from catsdogs.data.file_types import HEAD, part_of_split, what_it_is
 from catsdogs.data.zip_reader import LOCAL_HEADER, Member, Zip
 from catsdogs.runtime.errors import BadData
 

@@ -32,6 +32,10 @@ class TooManyParts(Exception):
     """The text says of what."""
 
 
+class Unsupported(Exception):
+    """The text says what, and what to do."""
+
+
 class Frame(NamedTuple):
     """A JPEG's frame header, and what else stands before its first scan."""
 

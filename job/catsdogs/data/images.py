@@ -1,7 +1,8 @@
 """From an image file's bytes to pixels, whatever the name claims.
 
 One decoder checks the images when the split is built and reads them for training, so an image that passes the check can
-be trained on. What it accepts is part of the rule of the split: see `assignment.RULE`.
+be trained on. What it accepts is part of the rule of the split: see `assignment.RULE`. Images that are only predicted
+belong to no split; for them, more formats are decoded.
 
 The decoders are native code, so an image's own headers decide first (`headers`) whether a decoder sees it, which one,
 and how much memory it needs (`budget`). Of the kinds of JPEG, only those coded in blocks of 8×8 with 8 bits a sample
@@ -9,24 +10,30 @@ get through: libjpeg-turbo before 3.1.4.1 ignores the scale of a lossless one, a
 """
 
 import contextlib
+import ctypes
 import functools
 import io
+import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
-from catsdogs.data import headers
+from catsdogs.data import avif, headers, image_formats, tiff
 from catsdogs.data.budget import DECODING, MAX_DECODING
 from catsdogs.data.headers import Frame
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+"""Of a split's images. A change is one of `assignment.RULE`: an archive could give another split."""
+MORE_FORMATS = (*FORMATS, "TIFF", "AVIF")
+"""Of images that are predicted."""
 MAX_PIXELS = 64_000_000
 """A larger image counts as a decompression bomb. Photos of 50 megapixels have 8160×6144."""
 MAX_TEXT = 4 << 20
@@ -48,6 +55,8 @@ _PILLOW_WEBP = 20
 one, a copy, and the image."""
 _OPENCV_WEBP = 8
 """Bytes a pixel that OpenCV holds of a WebP: libwebp's own pixels or a copy, and the image."""
+_AVIF = 10
+"""Bytes that Pillow holds for each pixel of an AVIF, and for each of the pictures that it is made of."""
 _SMALL_WEBP = 4_000_000
 """Pixels of a WebP up to which Pillow decodes it. OpenCV, whose import takes 60 MB, gives the same pixels."""
 
@@ -79,25 +88,31 @@ _FROM_THE_END = {
 # Our own limit is checked before anything is decoded; Pillow's would raise another exception.
 Image.MAX_IMAGE_PIXELS = None
 PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT
+# We have threads of our own, and each of the decoder's takes memory.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 # In blocks of 16 MB, Pillow's default, large images come from malloc's heaps, of which each thread has one, and
 # malloc_trim leaves what is free at a heap's end: up to 64 MB. Blocks above 32 MB always come from the system.
 Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 # Warnings about broken EXIF data in images that decode; the archives have hundreds of them.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class NotAnImage(Exception):
     """The bytes do not decode to an image; the text is the reason."""
 
 
-def decode(data: bytes, size: tuple[int, int] | None = None, into: Pixels | None = None) -> Pixels:
+def decode(
+    data: bytes, size: tuple[int, int] | None = None, into: Pixels | None = None, more_formats: bool = False
+) -> Pixels:
     """Return the image as uint8 RGB, height×width×3, turned according to its EXIF orientation. Raises NotAnImage.
 
     With `size` (height, width) it is resized without keeping its proportions, as in the book: by means over whole
     pixels to less than twice the size, and from there bilinearly, so that every pixel counts. The result is written to
-    `into`, an array of that size, if given. Thread-safe; waits while other threads' images fill the memory for them.
+    `into`, an array of that size, if given. Of FORMATS, or of MORE_FORMATS. Thread-safe; waits while other threads'
+    images fill the memory for them.
     """
-    image = _opened(data)
+    image = _opened(data, more_formats)
     with DECODING.reserve(image.memory(size)):
         pixels = _upright(image, size)
         return pixels if size is None else _resized(pixels, *size, into)
@@ -262,17 +277,100 @@ class _WebP:
         return _Stored.of_array(pixels[..., ::-1], turn)
 
 
-def _opened(data: bytes) -> _Jpeg | _Other | _WebP:
+class _Tiff:
+    """The first page of a TIFF that is not decoded yet. Raises NotAnImage if it is too large."""
+
+    def __init__(self, data: bytes, header: tiff.Tiff):
+        self._data, self._header = data, header
+        _check_size(header.width, header.height, 0)
+        mode = self._opened().mode
+        each = 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
+        # The file and the copy; libtiff maps it, and inflates a strip at a time.
+        self._memory = 2 * len(data) + header.piece + each * header.width * header.height
+        _check_size(header.width, header.height, self._memory)
+
+    def memory(self, size: tuple[int, int] | None) -> int:
+        """Return the bytes that decoding takes at most, in whatever size."""
+        return self._memory
+
+    def decoded(self, size: tuple[int, int] | None) -> _Stored:
+        return replace(_Stored.of_image(self._opened()), turn=_TURNS.get(self._header.orientation))
+
+    def _opened(self) -> Image.Image:
+        _silence_libtiff()
+        return _open_as("TIFF", tiff.copy(self._data, self._header))
+
+
+class _Avif:
+    """An AVIF that is not decoded yet. Raises NotAnImage if it is too large, or if this Pillow decodes none."""
+
+    def __init__(self, data: bytes, header: avif.Avif):
+        self._data, self._header = data, header
+        if not AvifImagePlugin.SUPPORTED:
+            raise NotAnImage("an AVIF, which the installed Pillow cannot decode; save it as a JPEG")
+        if self.memory(None) > MAX_DECODING:
+            raise NotAnImage(
+                f"an AVIF of {header.claimed:,} pixels that takes {self.memory(None):,} bytes to decode, more than"
+                f" {MAX_DECODING:,}; make it smaller, or save it as a baseline JPEG"
+            )
+
+    def memory(self, size: tuple[int, int] | None) -> int:
+        """Return the bytes that decoding takes at most, in whatever size."""
+        return 2 * len(self._data) + _AVIF * (self._header.claimed + self._header.coded)
+
+    def decoded(self, size: tuple[int, int] | None) -> _Stored:
+        image = _open_as("AVIF", self._data)
+        if not 0 < image.width * image.height <= self._header.claimed:
+            raise NotAnImage("its headers contradict each other")
+        return _Stored.of_image(image)
+
+
+def _open_as(kind: str, data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=(kind,))
+    except UnidentifiedImageError:
+        raise NotAnImage(f"damaged {kind} headers") from None
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Stop libtiff from writing to standard error what is wrong with a file, without its name."""
+    with contextlib.suppress(OSError, AttributeError):
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        for path in {line.split(maxsplit=5)[5] for line in maps if "/libtiff" in line}:
+            ctypes.CDLL(path).TIFFSetErrorHandler(None)
+
+
+_Opened = _Jpeg | _Other | _WebP | _Tiff | _Avif
+
+
+def _opened(data: bytes, more_formats: bool = False) -> _Opened:
     """Return the image, of which only headers are read so far. Raises NotAnImage."""
     if not data:
         raise NotAnImage("empty file")
-    with _reasons():
+    with _reasons(MORE_FORMATS if more_formats else FORMATS):
         if frame := headers.jpeg_frame(data):
             return _Jpeg(data, frame)
         if header := headers.webp(data):
             return _WebP(data, header)
+        if more_formats and (image := _of_more_formats(data)):
+            return image
         headers.check_parts(data)
         return _Other(data)
+
+
+def _of_more_formats(data: bytes) -> _Tiff | _Avif | None:
+    """Return the image if it is one of MORE_FORMATS, not of FORMATS; None for others. Raises NotAnImage."""
+    kind = image_formats.kind(data[: image_formats.LENGTH])
+    if kind == "TIFF" and (tiff_header := tiff.header(data)):
+        return _Tiff(data, tiff_header)
+    if kind == "AVIF" and (avif_header := avif.header(data)):
+        return _Avif(data, avif_header)
+    if kind in ("TIFF", "AVIF"):
+        raise NotAnImage(f"damaged {kind} headers")
+    if kind is not None and kind not in FORMATS:
+        raise NotAnImage(f"a {kind} image, which is not decoded; save it as a JPEG or PNG")
+    return None
 
 
 def _check_size(width: int, height: int, memory: int) -> None:
@@ -289,12 +387,12 @@ def _check_size(width: int, height: int, memory: int) -> None:
 
 
 @contextlib.contextmanager
-def _reasons() -> Iterator[None]:
+def _reasons(formats: Sequence[str] = FORMATS) -> Iterator[None]:
     """Turn whatever is raised in the block into NotAnImage, except for MemoryError."""
     try:
         yield
     except UnidentifiedImageError:
-        raise NotAnImage(f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+        raise NotAnImage(f"no {', '.join(formats[:-1])} or {formats[-1]} image") from None
     except (NotAnImage, MemoryError):
         raise
     except Exception as error:
@@ -302,7 +400,7 @@ def _reasons() -> Iterator[None]:
         raise NotAnImage(str(error) or type(error).__name__) from None
 
 
-def _walk(image: _Jpeg | _Other | _WebP) -> None:
+def _walk(image: _Opened) -> None:
     """Decode the image and convert all of it, as `_upright` does."""
     with _reasons():
         stored = image.decoded(_LEAST)
@@ -311,7 +409,7 @@ def _walk(image: _Jpeg | _Other | _WebP) -> None:
             stored.crop((0, top, stored.width, min(stored.height, top + rows)))
 
 
-def _upright(image: _Jpeg | _Other | _WebP, size: tuple[int, int] | None) -> Pixels:
+def _upright(image: _Opened, size: tuple[int, int] | None) -> Pixels:
     """Return the image, decoded, turned, and reduced to less than twice the size.
 
     It is turned and reduced in bands, so that no second image of its size is in memory.
@@ -373,6 +471,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's conversion clips: everything brighter than 255 of 65535 would be white.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("RGBa", "La"):
+        # Pillow converts colours that are multiplied by their opacity in two steps.
+        image = image.convert(image.mode.upper())
     return image.convert("RGB")
 
 

@@ -1,9 +1,7 @@
 """The whole job, top to bottom: archive → split → model → bucket."""
 
 import contextlib
-import importlib
 import io
-import platform
 import secrets
 import tempfile
 import time
@@ -12,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from catsdogs import __version__
 from catsdogs.config import extras
 from catsdogs.config.settings import Settings
 from catsdogs.data import split
@@ -30,7 +27,7 @@ from catsdogs.results.job_log import before_training, lines_of
 from catsdogs.results.log_upload import snapshot
 from catsdogs.results.tensorboard import EventFiles
 from catsdogs.results.tracking import tracker_of
-from catsdogs.runtime import gpu, memory
+from catsdogs.runtime import cores, gpu, memory
 from catsdogs.runtime.errors import ConfigError, NotFound, VolumeError
 from catsdogs.runtime.events import (
     AlreadyPublished,
@@ -42,6 +39,7 @@ from catsdogs.runtime.events import (
     ModelBuilt,
     PassedOver,
     StrayImages,
+    ThreadsKept,
 )
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
 
 MIRROR_TIMEOUT = 10.0
 """Seconds of retries for a copy of a checkpoint: the next one replaces it, and a finished training needs none."""
-VERSIONS_OF = ("tensorflow", "keras", "numpy", "PIL")
 
 
 def run(settings: Settings, log: Log, interruption: Interruption) -> None:
@@ -275,12 +272,21 @@ class Run:
         devices.load()
         # TensorFlow's workers wait for each other while no thread of Python runs, and thus without heartbeats: none may
         # begin before all can.
-        self.group.gather(b"")
+        threads = self.group.gather_json(self._threads(), documents.Threads)[0]
         started = devices.start(
-            settings.require_gpu, self.group.worker, settings.addresses, settings.precision, settings.xla
+            settings.require_gpu, self.group.worker, settings.addresses, settings.precision, settings.xla, threads
         )
         self.interruption.check()
         return started
+
+    def _threads(self) -> int:
+        """Return how many threads compute each operation: as many as when the run began, so that it ends with the same
+        weights on whatever machine it resumes."""
+        usable = cores.threads()
+        begun_with = publish.begun_with(self.output) if self.group.worker == 0 else None
+        if begun_with not in (None, usable):
+            self.log.emit(ThreadsKept(threads=begun_with, usable=usable))
+        return begun_with or usable
 
     def _build_learner(self, devices: "Devices") -> "Learner":
         from catsdogs.training.step import Learner
@@ -309,12 +315,14 @@ class Run:
 
     def _about(self, prepared: Split, devices: "Devices") -> RunDocument:
         """run.json: enough to repeat the run."""
-        versions = {name: importlib.import_module(name).__version__ for name in VERSIONS_OF}
+        from catsdogs.training.versions import versions
+
         return {
             "run_id": self.settings.run_id,
             "settings": self.settings.model_settings(),
-            "versions": {"catsdogs-train": __version__, "python": platform.python_version(), **versions},
+            "versions": versions(),
             "device": {"name": devices.name, "dtype": devices.dtype, "replicas": devices.replicas},
+            "threads": devices.threads,
             "archive": prepared.archive,
         }
 

@@ -121,6 +121,8 @@ class _Claim:
 
     model: bytes
     device: str
+    threads: int | None
+    """That computed the run's operations; None for a run of an older version."""
     archive: str
     """The SHA-256 of its directory."""
     image_size: int
@@ -161,6 +163,7 @@ def _claim_of(run: Store) -> _Claim:
     return _Claim(
         model=content(names.MODEL, model_file.MAX_SIZE),
         device=about["device"]["name"],
+        threads=about.get("threads"),
         archive=about["archive"]["directory_sha256"],
         image_size=about["settings"]["image_size"],
         batch_size=about["settings"]["batch_size"],
@@ -227,7 +230,7 @@ def _load_model(
         # Imported only now: verifying files does not need TensorFlow.
         from catsdogs.training import devices
 
-        device = devices.start(require_gpu=False).name
+        device = devices.start(require_gpu=False, threads=claim.threads).name
         from catsdogs.training import evaluation
 
         model = evaluation.load(file)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 from catsdogs.data.archive import Identity
 from catsdogs.data.labels import CLASSES
+from catsdogs.runtime import cores
 from catsdogs.storage import document
-from catsdogs.storage.schema import Count, Number, Share, at_least, at_most
+from catsdogs.storage.schema import Count, Number, Share, at_least, at_most, within
 from catsdogs.training.predictions import PredictionMetrics
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -24,6 +25,7 @@ MAX_SHOWN = 100
 
 Shown = Annotated[str, at_most(MAX_SHOWN)]
 Positive = Annotated[int, at_least(1)]
+Threads = Annotated[int, within(1, cores.MAX_THREADS)]
 
 
 class Device(TypedDict):
@@ -41,6 +43,9 @@ class RunDocument(TypedDict):
     versions: dict[str, str]
     """Of this package, Python, and the packages that decide the result."""
     device: Device
+    threads: NotRequired[int]
+    """That computed each operation, in all starts of the run. Another number rounds sums otherwise. Missing in runs of
+    older versions."""
     archive: Identity
 
 
@@ -95,6 +100,7 @@ class _ReadRun(TypedDict):
     run_id: str
     settings: _Settings
     device: Device
+    threads: NotRequired[Threads]
     archive: Identity
 
 
@@ -144,6 +150,16 @@ def load_owner(data: bytes, where: str) -> Mapping[str, Any]:
     """Return the parts of run.json that say whose it is: settings, and archive if it has one. Their values are any
     JSON. Raises what `load_run` raises."""
     return document.load_as(_Owner, data, RUN_FORMAT, where)
+
+
+class _Begun(TypedDict):
+    threads: NotRequired[Threads]
+
+
+def load_threads(data: bytes, where: str) -> int | None:
+    """Return the threads in the run.json of a run that began; None if an older version began it. Raises what `load_run`
+    raises."""
+    return document.load_as(_Begun, data, RUN_FORMAT, where).get("threads")
 
 
 def dump_metrics(metrics: Metrics) -> bytes:

@@ -74,6 +74,20 @@ def claim(output: Store, run: RunDocument | Mapping[str, Any]) -> None:
         _check_owner(output, {"settings": run["settings"], "archive": run["archive"]})
 
 
+def begun_with(output: Store) -> int | None:
+    """Return the threads that the run in `output` was begun with; None if it has not begun, or does not say.
+
+    Raises ConfigError for what is not a run's, and what the store raises.
+    """
+    where = output.uri(names.RUN)
+    try:
+        return documents.load_threads(document.read_object(output, names.RUN), where)
+    except NotFound:
+        return None
+    except ValueError as reason:
+        raise ConfigError(f"{where}: not a run's; choose another --run-id or --output ({reason})") from None
+
+
 def _check_owner(output: Store, ours: Mapping[str, Mapping[str, object]]) -> None:
     """Compare what decides the model with the run.json in `output`. Raises ConfigError."""
     where = output.uri(names.RUN)

@@ -60,7 +60,7 @@ def report_html(
         mistakes=[_mistake(prediction, directory) for prediction in worst_mistakes(predictions)],
         excluded=[(image["member"], image["reason"], image.get("replaced_by")) for image in excluded],
         max_excluded=MAX_EXCLUDED,
-        machine=_machine(run["device"], metrics),
+        machine=_machine(run["device"], run.get("threads"), metrics),
         stages=_stages(metrics["seconds"]),
         history_columns=HISTORY_COLUMNS,
         epochs=[
@@ -180,8 +180,10 @@ def thumbnail(path: AnyPath) -> bytes:
     return buffer.getvalue()
 
 
-def _machine(device: Device, metrics: Metrics) -> list[tuple[str, object]]:
+def _machine(device: Device, threads: int | None, metrics: Metrics) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = list(device.items())
+    if threads:
+        rows.append(("threads", threads))
     if metrics.get("peak_memory_bytes"):
         rows.append(("peak memory", size_text(metrics["peak_memory_bytes"])))
     if metrics.get("starts"):

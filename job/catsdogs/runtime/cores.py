@@ -1,7 +1,10 @@
-"""The number of CPU cores that the process may use."""
+"""The number of CPU cores that the process may use, and of threads that compute."""
 
 import os
 from pathlib import Path
+
+THREADS = "TF_NUM_INTRAOP_THREADS"
+MAX_THREADS = 1024
 
 
 def usable() -> int:
@@ -9,6 +12,14 @@ def usable() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
     return max(1, min(available, int(quota))) if quota else available
+
+
+def threads() -> int:
+    """Return how many threads TensorFlow computes an operation with: TF_NUM_INTRAOP_THREADS, its own variable, or the
+    usable cores; at most MAX_THREADS."""
+    given = os.environ.get(THREADS, "")
+    count = int(given) if given.isdecimal() and len(given) < 10 else 0
+    return min(count or usable(), MAX_THREADS)
 
 
 def _quota() -> float | None:

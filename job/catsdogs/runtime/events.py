@@ -233,6 +233,16 @@ class DeviceChosen(Event, name="device", template="training on {device}, {dtype}
     replicas: int
 
 
+class ThreadsKept(
+    Event,
+    name="threads",
+    template="each operation is computed by {threads:#thread}, as when the run began, not by {usable}: another number"
+    " gives other weights; choose another --run-id to use it",
+):
+    threads: int
+    usable: int
+
+
 class ModelBuilt(
     Event,
     name="model",

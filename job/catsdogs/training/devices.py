@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from catsdogs.runtime import cores
 from catsdogs.runtime.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Devices:
     """Keras' dtype policy: what layers compute in. Weights and probabilities are float32 in any case."""
     xla: bool = False
     workers: int = 1
+    threads: int = 0
+    """That compute one operation. How a sum is divided among them decides how it is rounded."""
 
     @property
     def replicas(self) -> int:
@@ -51,12 +54,18 @@ def load() -> None:
 
 
 def start(
-    require_gpu: bool, worker: int = 0, addresses: Sequence[str] = (), dtype: str = "float32", xla: bool = False
+    require_gpu: bool,
+    worker: int = 0,
+    addresses: Sequence[str] = (),
+    dtype: str = "float32",
+    xla: bool = False,
+    threads: int | None = None,
 ) -> Devices:
     """Import TensorFlow and take every GPU, or the CPU if there is none.
 
-    Given the addresses of several workers, wait for the others. Raises Unavailable if a GPU is required and TensorFlow
-    can use none, and ConfigError if XLA is to compile steps over several devices, which it cannot.
+    `threads` compute each operation, by default `cores.threads()`, whatever the number of cores. Given the addresses of
+    several workers, wait for the others. Raises Unavailable if a GPU is required and TensorFlow can use none, and
+    ConfigError if XLA is to compile steps over several devices, which it cannot.
     """
     gpus = _usable_gpus()
     if require_gpu and not gpus:
@@ -67,6 +76,8 @@ def start(
     import keras
     import tensorflow as tf
 
+    threads = threads or cores.threads()
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
     if not gpus and not xla:
         # On a CPU this costs no time, and the same seed gives the same weights, bit for bit. With it, XLA refuses to
         # compile the gradient of max pooling.
@@ -75,11 +86,11 @@ def start(
     name = _name(gpus)
     if len(addresses) > 1:
         strategy, name = _multi_worker(worker, addresses), f"{len(addresses)} workers, each on {name}"
-        return Devices(strategy, name, on_cpu=not gpus, dtype=dtype, workers=len(addresses))
+        return Devices(strategy, name, on_cpu=not gpus, dtype=dtype, workers=len(addresses), threads=threads)
     strategy = _single_worker("GPU" if gpus else "CPU")
     if strategy.num_replicas_in_sync > 1 and xla:
         raise ConfigError(f"--xla supports one device, and there are {strategy.num_replicas_in_sync}; leave it out")
-    return Devices(strategy, name, on_cpu=not gpus, dtype=dtype, xla=xla)
+    return Devices(strategy, name, on_cpu=not gpus, dtype=dtype, xla=xla, threads=threads)
 
 
 def _usable_gpus() -> list[tf.config.PhysicalDevice]:

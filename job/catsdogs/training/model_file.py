@@ -1,11 +1,13 @@
-"""What a `.keras` file would take, found out before Keras opens it. Does not import TensorFlow.
+"""The `.keras` file: packed so that its bytes follow from the model alone, and looked into before Keras opens it.
 
-Keras writes a zip of three members, none of them compressed: metadata.json, config.json, and model.weights.h5, whose
-arrays are not compressed either. So neither a member nor an array is larger than the file, unless somebody has made it
-so; a zip that was packed again gets some room.
+Does not import TensorFlow. Keras writes three members, none of them compressed: metadata.json, config.json, and
+model.weights.h5, whose arrays are not compressed either. So neither a member nor an array is larger than the file,
+unless somebody has made it so; a zip that was packed again gets some room.
 """
 
 import io
+import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -28,7 +30,9 @@ MAX_OBJECTS = 10_000
 """Groups and arrays in the weights."""
 MAX_DEPTH = 16
 """Groups within each other."""
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
+DATE_SAVED = "1980-01-01@00:00:00"
+"""In place of the time of saving, as in the members' entries of the zip, which know no earlier year."""
 _END, _END_ZIP64 = b"PK\x05\x06", b"PK\x06\x07"
 
 
@@ -41,6 +45,30 @@ class ModelFile(NamedTuple):
     config: dict[str, Any]
     weights: int
     """Bytes of all its arrays, at most."""
+
+
+def pack(folder: Path, path: Path) -> None:
+    """Write what Keras saved in `folder` (`zipped=False`) as a `.keras` file, the same bytes each time. Raises OSError.
+
+    Keras' own has the time in it, twice, and lays out the weights by how much memory is free.
+    """
+    metadata = json.loads((folder / METADATA).read_bytes()) | {"date_saved": DATE_SAVED}
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr(_member(METADATA), json.dumps(metadata))
+        for name in (CONFIG, WEIGHTS):
+            member = _member(name)
+            member.file_size = (folder / name).stat().st_size
+            with (folder / name).open("rb") as source, packed.open(member, "w") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """Return an entry as Keras makes it, without the time."""
+    member = zipfile.ZipInfo(name)
+    # Otherwise of the system that it was made on.
+    member.create_system = 3
+    member.external_attr = 0o600 << 16
+    return member
 
 
 def inspect(path: Path, uri: str) -> ModelFile:

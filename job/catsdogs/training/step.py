@@ -6,6 +6,7 @@ waits for the device, so the loop reads them only when it needs them.
 """
 
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from catsdogs.data.loader import Batch
 from catsdogs.models import convnets
 from catsdogs.models.batch_normalization import fused, unfused
 from catsdogs.models.protocols import Model, Variable
+from catsdogs.training import model_file
 from catsdogs.training.checkpoints import Arrays
 from catsdogs.training.devices import Devices
 
@@ -118,10 +120,15 @@ class Learner:
         self.model.set_weights(weights)
 
     def save(self, path: Path) -> None:
-        """Write `model`, without optimizer, as a `.keras` file of nothing but Keras' own layers. Raises OSError."""
+        """Write `model`, without optimizer, as a `.keras` file of nothing but Keras' own layers. Raises OSError.
+
+        The same weights are the same bytes.
+        """
         model = unfused(self.model)
         model.set_weights(self.weights())
-        model.save(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            model.save(folder, zipped=False)
+            model_file.pack(Path(folder), path)
 
     def _variables(self) -> list[Variable]:
         return [*self.training_model.variables, *self.optimizer.variables]

@@ -107,7 +107,7 @@ def test_what_is_no_image_is_named_and_passed_over(trained: Trained, catsdogs: C
     picture(tmp_path / "mixed" / "deep" / "b.PNG")
     picture(tmp_path / "mixed" / "a.jpeg")
     picture(tmp_path / "mixed" / ".hidden.jpg").write_bytes(b"a Mac's resource fork")
-    (tmp_path / "mixed" / "notes.txt").write_text("no image, and nobody says so")
+    (tmp_path / "mixed" / "notes.txt").write_text("no image, and not named as one")
     whole = picture(tmp_path / "mixed" / "whole.jpg").read_bytes()
     (tmp_path / "mixed" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "mixed" / "empty.jpg").write_bytes(b"")
@@ -121,7 +121,9 @@ def test_what_is_no_image_is_named_and_passed_over(trained: Trained, catsdogs: C
     assert [line.split()[-1] for line in process.stdout.splitlines()[1:]] == [
         "mixed/a.jpeg", "mixed/whole.jpg", "mixed/deep/b.PNG",
     ]  # fmt: skip
-    *named, last = process.stderr.splitlines()
+    *named, others, hidden, last = process.stderr.splitlines()
+    assert others == "catsdogs: 1 file is not an image: mixed/notes.txt"
+    assert hidden == "catsdogs: 1 hidden file or folder is left out: mixed/.hidden.jpg"
     assert [line.split(": ")[1] for line in named] == [
         "named.txt", "absent.jpg", "mixed/cut.jpg", "mixed/empty.jpg", r"mixed/x\x1b[2J\nall is well.jpg", "nothing",
     ]  # fmt: skip
@@ -134,6 +136,75 @@ def test_what_is_no_image_is_named_and_passed_over(trained: Trained, catsdogs: C
     assert [set(one) for one in told if "reason" in one] == [{"image", "reason"}] * 6
     assert f"mixed/{hostile}" in [one["image"] for one in told]
     assert len(told) == 9
+
+
+JUDGED = {
+    "photo.jpg": "JPEG", "photo.jfif": "JPEG", "photo.JPE": "JPEG", "photo.pjpeg": "JPEG", "3d.MPO": "MPO",
+    "without a suffix": "JPEG", "download.bin": "PNG", "photo.jpg.1": "JPEG", "scan.tif": "TIFF", "scan.TIFF": "TIFF",
+    "a tiff.jpg": "TIFF", "phone.avif": "AVIF", "an avif.jpg": "AVIF", "old.bmp": "BMP", "page.webp": "WEBP",
+    "page.gif": "GIF", "deep/er/image": "WEBP", "IMG_1.HEIC": "JPEG",
+}  # fmt: skip
+"""Name of a file → its format."""
+UNSUPPORTED = {
+    "IMG_2.HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99),
+    "a photo": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99),
+    "photo.jxl": b"\xff\x0a" + bytes(99),
+    "IMG_3.CR2": b"II*\0\x10\0\0\0CR\2\0" + bytes(99),
+}
+OTHERS = {
+    "notes.txt": b"BMW is a make of cars, not an image.", "Thumbs.db": b"\xd0\xcf\x11\xe0" + bytes(99), "empty": b"",
+    "deep/IMG_1.MOV": b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + bytes(99), "song.wav": b"RIFF\0\0\0\0WAVE" + bytes(99),
+}  # fmt: skip
+HIDDEN = [".DS_Store", "._photo.jpg", ".thumbnails/photo.jpg", "deep/.cache/more/photo.jpg", "deep/.hidden"]
+
+
+def test_a_folder_as_people_have_it(trained: Trained, catsdogs: Catsdogs, tmp_path: Path) -> None:
+    """First bytes decide, whatever the name. Everything is judged, named or counted."""
+    image = sample.draw("cat", 1)
+    folder = tmp_path / "photos"
+    for name, kind in JUDGED.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        more = {"save_all": True, "append_images": [image]} if kind == "MPO" else {}
+        image.save(folder / name, kind, **more)
+    for name, data in {**UNSUPPORTED, **OTHERS}.items():
+        (folder / name).write_bytes(data)
+    for name in HIDDEN:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "photo.jpg", folder / name)
+    (folder / "again").symlink_to(folder, target_is_directory=True)
+    (folder / "linked").symlink_to(folder / "photo.jpg")
+    (folder / "gone.jpg").symlink_to("nowhere")
+    # It would be waited for without end.
+    os.mkfifo(folder / "pipe.jpg")
+
+    process = catsdogs("predict", "photos", f"--model={trained.folder}", "--format=json")
+    results = {one["image"]: one for one in map(json.loads, process.stdout.splitlines())}
+    judged = {name for name, one in results.items() if "verdict" in one}
+    assert judged == {f"photos/{name}" for name in [*JUDGED, "linked"]}
+    assert results.keys() - judged == {f"photos/{name}" for name in [*UNSUPPORTED, "gone.jpg"]}
+    assert results["photos/IMG_2.HEIC"]["reason"] == "a HEIC image, which is not decoded; save it as a JPEG or PNG"
+    assert process.returncode == 65
+    *named, others, hidden, links, last = process.stderr.splitlines()
+    assert len(named) == len(UNSUPPORTED) + 1
+    assert others.startswith(f"catsdogs: {len(OTHERS) + 1} files are not images: photos/Thumbs.db, photos/empty, ")
+    assert others.endswith(" and 3 more")
+    assert hidden.startswith(
+        "catsdogs: 5 hidden files and folders are left out: photos/.thumbnails, photos/.DS_Store, "
+    )
+    assert links == "catsdogs: 1 link to a folder is not followed: photos/again"
+    assert last.startswith(f"catsdogs: 5 of {len(JUDGED) + 6} images could not be read")
+
+
+def test_what_is_left_out_of_a_folder_is_no_failure(trained: Trained, catsdogs: Catsdogs, tmp_path: Path) -> None:
+    picture(tmp_path / "photos" / "photo.jpg")
+    (tmp_path / "photos" / "notes\x1b[2J.txt").write_text("no image")
+    (tmp_path / "photos" / ".DS_Store").touch()
+    process = catsdogs("predict", "photos", f"--model={trained.folder}")
+    assert (process.returncode, len(process.stdout.splitlines())) == (0, 2)
+    assert process.stderr.splitlines() == [
+        r"catsdogs: 1 file is not an image: photos/notes\x1b[2J.txt",
+        "catsdogs: 1 hidden file or folder is left out: photos/.DS_Store",
+    ]
 
 
 def test_only_what_is_no_image(trained: Trained, catsdogs: Catsdogs, tmp_path: Path) -> None:
