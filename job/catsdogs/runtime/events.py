@@ -140,7 +140,7 @@ class ArchiveGone(
 class PassedOver(
     Event,
     name="passed-over",
-    template="passed over {count:#member} of the archive that are no labelled images: {examples}",
+    template="passed over {count:#member} of the archive other than labelled images: {examples}",
     shared=True,
 ):
     count: int
