@@ -283,7 +283,8 @@ def partial(tmp_path: Path, catsdogs: Catsdogs) -> tuple[Path, Path]:
                 sample.draw(label, number).save(picture, "JPEG")
                 # The first is found while the split is built, and image 12 takes its place.
                 broken = (label, number) in {("cat", 0), ("cat", 20), ("dog", 12)}
-                file.writestr(f"{label}.{number}.jpg", b"no picture" if broken else picture.getvalue())
+                content = f"no picture: {label} {number}".encode() if broken else picture.getvalue()
+                file.writestr(f"{label}.{number}.jpg", content)
     process = catsdogs(
         "run", f"--archive={archive}", "--output=runs", "--run-id=partial", "--epochs=1", "--train-per-class=8",
         "--validation-per-class=2", "--test-per-class=2", "--image-size=48", "--batch-size=4",
