@@ -7,6 +7,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
@@ -27,6 +28,10 @@ IMAGES = {
 KAGGLE = {f"train/{label}.{number}.jpg": data for (label, number), data in IMAGES.items()}
 PETIMAGES = {f"PetImages/{label.capitalize()}/{number}.jpg": data for (label, number), data in IMAGES.items()}
 NOTES = {"sampleSubmission.csv": b"id,label\n"}
+HIDDEN = {
+    ".Trash-1000/files/train/dog.50.jpg": IMAGES["cat", 3], "train/.picasaoriginals/cat.1.jpg": noise(99, 16),
+    "train/.cat.2.jpg": noise(98, 16), "__MACOSX/train/._cat.0.jpg": b"\0\5\x16\7",
+}  # fmt: skip
 BZIP2, LZMA, XZ, DEFLATE64, ZSTD = 12, 14, 95, 9, 93
 
 Make = Callable[[Path], Path]
@@ -139,6 +144,13 @@ def folder_with_links(folder: Path) -> Path:
     image = path / "train/cat.0.jpg"
     image.rename(folder / "elsewhere.jpg")
     image.symlink_to(folder / "elsewhere.jpg")
+    return path
+
+
+def folder_with_pipe(folder: Path) -> Path:
+    path = folder_of(KAGGLE)(folder)
+    (path / "train/cat.0.jpg").unlink()
+    os.mkfifo(path / "train/cat.0.jpg")
     return path
 
 
@@ -279,6 +291,19 @@ KINDS["odd-zip64-image"] = Kind(
     "claims 4,294,967,295 bytes, more than 67,108,864",
     ("train/cat.0.jpg",),
 )
+refused(
+    "all-empty",
+    "images without bytes",
+    zipped(entries(dict.fromkeys(KAGGLE, b""))),
+    "none of its 18 images is usable: train/cat.0.jpg is an empty file",
+)
+KINDS["one-empty"] = Kind(
+    "one image without bytes",
+    EXCLUDED,
+    zipped(entries({**KAGGLE, "train/cat.0.jpg": b""})),
+    "is an empty file",
+    ("train/cat.0.jpg",),
+)
 read("version-64", "members that need a newer version", zipped(entries(version=64)))
 read("version-max", "one member that needs version 255", zipped([replace(NOTE, version=255), *entries()]))
 read("zip64", "Zip64", zipped(entries(zip64=True)))
@@ -402,7 +427,13 @@ refused(
     "truncated",
     "a truncated zip",
     named(stored()[:2000]),
-    "is a truncated zip: its end is missing; download the archive again",
+    "is a truncated zip, or has other data behind its end; download the archive again",
+)
+refused(
+    "far-behind",
+    "a zip before more than 65,535 bytes of something else",
+    named(stored() + bytes(70_000)),
+    "is a truncated zip, or has other data behind its end; download the archive again",
 )
 refused(
     "beginning",
@@ -453,6 +484,21 @@ refused(
     folder_of({}),
     "a folder in which no image is named like cat.0.jpg or Cat/0.jpg; found nothing",
 )
+refused(
+    "folder-of-kaggles",
+    "a folder with all of Kaggle's files",
+    folder_of({"test1.zip": stored(NOTES), "train.zip": stored(), **NOTES}),
+    "photos/train.zip",
+)
+read("folder-backslash", "a folder of names with backslashes", folder_of(renamed(lambda name: name.replace("/", "\\"))))
+read("folder-hidden", "a folder with hidden files and folders", folder_of({**KAGGLE, **HIDDEN}))
+read("hidden", "a zip with hidden files and folders", zipped(entries({**KAGGLE, **HIDDEN})))
+refused(
+    "two-zips",
+    "two zips of other names",
+    zipped(packed({"cats.zip": stored(), "dogs.zip": stored()}, DEFLATED)),
+    "2 inner zips may have the images: cats.zip, dogs.zip; give one of them as the archive",
+)
 refused("folder-of-zip", "a folder with train.zip", folder_of({"train.zip": stored(), **NOTES}), "photos/train.zip")
 KINDS["stray"] = Kind(
     "images beside a train.zip of more than twice their bytes",
@@ -465,6 +511,34 @@ KINDS["stray"] = Kind(
     ),
     "passed over 2 images beside train.zip, which has the archive's images: cat.1.jpg, a\\dog.1.jpg",
     ("cat.1.jpg", "a\\dog.1.jpg"),
+)
+KINDS["stray-other"] = Kind(
+    "a few images beside a larger zip of another name",
+    PASSED,
+    zipped([*entries({"cat.1.jpg": noise(77, 16)}), *packed({"images.zip": stored()}, DEFLATED)]),
+    "passed over 1 image beside images.zip, which has the archive's images: cat.1.jpg",
+    ("cat.1.jpg",),
+)
+KINDS["stray-large"] = Kind(
+    "a large image beside a train.zip of less than twice its bytes",
+    PASSED,
+    zipped([*entries({"cat.1.jpg": stored()[: len(stored()) * 3 // 4]}), *packed({"train.zip": stored()}, DEFLATED)]),
+    "passed over 1 image beside train.zip, which has the archive's images: cat.1.jpg",
+    ("cat.1.jpg",),
+)
+refused(
+    "stray-two",
+    "an image beside two train.zip",
+    zipped([*entries({"cat.1.jpg": noise(77, 16)}), *TWO]),
+    "2 inner zips may have the images: a/train.zip, b/train.zip; give one of them as the archive",
+)
+MOST_CATS = {name: data for name, data in KAGGLE.items() if "cat" in name or name.endswith((".0.jpg", ".1.jpg"))}
+refused(
+    "too-few-beside",
+    "too few images, and a zip beside them",
+    zipped([*entries(MOST_CATS), *packed({"images.zip": stored()}, DEFLATED)]),
+    "too few images: 6 dogs are wanted, the archive has 2; lower --train-per-class, --validation-per-class or"
+    " --test-per-class; or give the zip that has the images: passed over beside them is images.zip",
 )
 read("beside-test1", "images beside a larger test1.zip", zipped([*entries(), Entry("test1.zip", bytes(99_999))]))
 
@@ -491,6 +565,28 @@ KINDS["contradiction-beside"] = Kind(
     zipped(entries({**IN_FOLDERS, "cats\\dog.1.jpg": noise(55, 16)})),
     "lies in a folder of cats, but its name says dog",
     ("cats\\dog.1.jpg",),
+)
+WITHOUT = {name: data for name, data in KAGGLE.items() if name != "train/dog.1.jpg"}
+KINDS["contradiction-alone"] = Kind(
+    "the only image in a folder of the other class",
+    EXCLUDED,
+    zipped(entries({**WITHOUT, "cats/dog.1.jpg": KAGGLE["train/dog.1.jpg"]})),
+    "lies in a folder of cats, but its name says dog",
+    ("cats/dog.1.jpg",),
+)
+KINDS["contradiction-deep"] = Kind(
+    "an image in a folder within that of the other class",
+    EXCLUDED,
+    zipped(
+        entries(
+            {
+                **renamed(lambda name: f"{name[6:9]}s/a/{name[6:]}", WITHOUT),
+                "cats/a/dog.1.jpg": KAGGLE["train/dog.1.jpg"],
+            }
+        )
+    ),
+    "lies in a folder of cats, but its name says dog",
+    ("cats/a/dog.1.jpg",),
 )
 KINDS["two-labels"] = Kind(
     "the same bytes as a cat and as a dog",
@@ -530,6 +626,13 @@ refused(
     "copies of one image",
     zipped(entries(dict.fromkeys(KAGGLE, noise(9, 16)))),
     "none of its 18 images is usable: train/cat.0.jpg has the same bytes as train/dog.0.jpg, but another label",
+)
+KINDS["folder-pipe"] = Kind(
+    "a named pipe in a folder of images",
+    EXCLUDED,
+    folder_with_pipe,
+    "is not a regular file",
+    ("train/cat.0.jpg",),
 )
 KINDS["folder-links"] = Kind(
     "a symbolic link in a folder of images",

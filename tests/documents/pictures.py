@@ -97,8 +97,8 @@ ROWS = [
         ),
     ),
     Row(
-        "TIFF with JPEG or fax compression; HEIC, JPEG XL, JPEG 2000, Photoshop, raw photos, AVIF of several pictures;"
-        " anything else",
+        "TIFF with JPEG or fax compression, of floats or of 32 bits; HEIC, JPEG XL, JPEG 2000, Photoshop, raw photos,"
+        " AVIF of several pictures; anything else",
         False, False, "", tuple(make for make, _ in UNSUPPORTED.values()),
         (f"{MORE}::test_what_is_not_decoded_says_what_it_is_and_what_to_do",),
     ),

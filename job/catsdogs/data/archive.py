@@ -18,7 +18,7 @@ from typing import NamedTuple, TypedDict
 
 from catsdogs.data.budget import MAX_FILE
 from catsdogs.data.compression import STORED, unreadable
-from catsdogs.data.directory import Entry, extents, member_of, read_directory
+from catsdogs.data.directory import Entry, as_path, extents, member_of, read_directory
 from catsdogs.data.image_folder import ImageFolder
 from catsdogs.data.labels import CLASSES
 from catsdogs.data.zip_reader import MAX_AT_ONCE, MAX_RATIO, Broken, Member, Zip, data_start, inflate
@@ -34,23 +34,28 @@ from catsdogs.storage.volume import AnyPath
 
 _KAGGLE = re.compile(r"(?:^|/)(cat|dog)\.(\d{1,9})\.jpe?g$", re.IGNORECASE)
 _PETIMAGES = re.compile(r"(?:^|/)(cat|dog)s?/(\d{1,9})\.jpe?g$", re.IGNORECASE)
-_CLASS_FOLDER = re.compile(r"(?:^|/)(cat|dog)s?/[^/]*$", re.IGNORECASE)
-"""A name whose folder is called like a class."""
+_CLASS_FOLDER = re.compile(r"(?:^|/)(cat|dog)s?/(?!(?:.*/)?(?:cat|dog)s?/)", re.IGNORECASE)
+"""The innermost folder that is called like a class."""
 _INNER_ZIPS = (
     re.compile(r"(?:^|/)train\.zip$", re.IGNORECASE),
     re.compile(r"(?:^|/)dogs-vs-cats[^/]*\.zip$", re.IGNORECASE),
+    re.compile(r"(?:^|/)(?!test\d*\.zip$)[^/]*\.zip$", re.IGNORECASE),
     re.compile(r"\.zip$", re.IGNORECASE),
 )
-"""Which inner zip has the images: the first pattern that fits any."""
-_MAC = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$)")
-"""What macOS adds to a zip: a file of attributes beside each member, under its name."""
+"""Which inner zip has the images: the first pattern that fits any. Kaggle's test1.zip has none with a label."""
+_HIDDEN = re.compile(r"(?:^|/)(?:__MACOSX/|\.(?!\.?/))")
+"""Hidden names, such as of previews and the trash, and the attributes that macOS adds beside each member."""
 
 MIN_TOTAL = 1 << 30
 """Bytes that the images may claim however small they are in the zip."""
+WHOLE = 4
+"""A folder is called after one class for the whole if it has more than one image of the other for so many elsewhere."""
 MAX_DEPTH = 3
 """Zips within each other, the archive included: people zip the folder into which they downloaded Kaggle's."""
 STRAY = 2
 """Images beside train.zip are not the archive's own if train.zip has more than so many times their bytes."""
+FEW = 10
+"""Images beside any zip are not the archive's own if they are no more than that, and the zip is larger."""
 
 
 class Identity(TypedDict):
@@ -97,6 +102,11 @@ class Archive:
         """Return the numbers of a class's images, ascending."""
         return sorted(number for other, number in self.images if other == label)
 
+    @property
+    def zips(self) -> list[str]:
+        """The names of the zips beside the images, which are passed over. Kaggle's test1.zip does not count."""
+        return [name for name in self.passed_over if _INNER_ZIPS[2].search(as_path(name))]
+
     def excluded(self) -> dict[tuple[str, int], str]:
         """Return image → reason for the unusable ones, unless another member is the image."""
         reasons = {(member.label, member.number): reason for member, reason in self.unusable}
@@ -120,11 +130,11 @@ def open_archive(uri: str, storage_options: StorageOptions = DEFAULTS) -> Archiv
 
 
 def _open_folder(path: str) -> Archive:
-    folder = ImageFolder(path, lambda name: _labelled(name) is not None)
+    folder = ImageFolder(path, lambda name: _labelled(as_path(name)) is not None)
     source = Zip(folder, path, "", 0, folder.size)
-    if not folder.entries and not folder.links:
-        inner = next((name for name in folder.others if _INNER_ZIPS[-1].search(name) and not _MAC.search(name)), None)
-        advice = "give a folder of images, or their zip" if inner is None else f"give {os.path.join(path, inner)}"
+    if not folder.entries and not folder.unread:
+        zips = [name for pattern in _INNER_ZIPS for name in folder.others if pattern.search(as_path(name))]
+        advice = f"give {os.path.join(path, zips[0])}" if zips else "give a folder of images, or their zip"
         examples = ", ".join(folder.others[:3]) + (", …" if len(folder.others) > 3 else "")
         raise BadData(
             f"{path}: a folder in which no image is named like cat.0.jpg or Cat/0.jpg; found {examples or 'nothing'};"
@@ -132,12 +142,10 @@ def _open_folder(path: str) -> Archive:
         )
     found = _images(source, folder.entries, path)
     unusable = [*found.unusable]
-    for name in folder.links:
-        label = _labelled(name)
+    for name, reason in folder.unread.items():
+        label = _labelled(as_path(name))
         assert label is not None
-        unusable.append(
-            Unusable(Member(*label, name, 0, 0, 0, 0, 0, STORED), "is a symbolic link, which is not followed")
-        )
+        unusable.append(Unusable(Member(*label, name, 0, 0, 0, 0, 0, STORED), reason))
     if not found.images:
         raise _none_usable(path, unusable)
     digest = _digest(folder.entries)
@@ -268,16 +276,31 @@ def _check_inner(packed: Member, archive: Archive) -> None:
 
 
 def _labelled(path: str) -> tuple[str, int] | None:
-    """Return class and number, or None unless the name gives them."""
-    match = _KAGGLE.search(path) or _PETIMAGES.search(path)
+    """Return class and number, or None unless the name gives them and is not hidden."""
+    match = None if _HIDDEN.search(path) else _KAGGLE.search(path) or _PETIMAGES.search(path)
     # Interned: one string for a class instead of one for each image.
     return (sys.intern(match[1].lower()), int(match[2])) if match else None
 
 
-def _folder_class(path: str) -> str | None:
-    """Return the class after which the member's own folder is called."""
-    match = _CLASS_FOLDER.search(path)
-    return match[1].lower() if match else None
+def _misplaced(labelled: Sequence[tuple[Entry, tuple[str, int] | None]]) -> dict[str, str]:
+    """Return path → class, for images in a folder that is called after that class and not after their own.
+
+    One folder called "dogs", in which both classes lie, is somebody's name for the whole.
+    """
+    folders: dict[str, tuple[str, str]] = {}
+    """Path → the image's class, and that of the innermost folder that has one."""
+    direct: set[str] = set()
+    images = 0
+    for entry, label in labelled:
+        if label is not None:
+            images += 1
+            if match := _CLASS_FOLDER.search(entry.path):
+                folders[entry.path] = label[0], match[1].lower()
+                if "/" not in entry.path[match.end() :]:
+                    direct.add(match[1].lower())
+    misplaced = {path: folder for path, (label, folder) in folders.items() if folder != label}
+    few = len(misplaced) * WHOLE <= images - len(misplaced)
+    return misplaced if few or direct.issuperset(CLASSES) else {}
 
 
 @dataclass
@@ -294,9 +317,7 @@ def _images(source: Zip, entries: list[Entry], where: str) -> _Found:
     extent_of = extents(source, entries)
     found = _Found()
     labelled = [(entry, _labelled(entry.path)) for entry in entries]
-    # One folder called "dogs", in which both classes lie, is somebody's name for the whole.
-    folders = {_folder_class(entry.path) for entry, label in labelled if label is not None}
-    folders_tell = folders.issuperset(CLASSES)
+    misplaced = _misplaced(labelled)
     places: dict[int, tuple[str, int]] = {}
     """Where images lie, and the first one that lies there."""
     for entry, label in labelled:
@@ -306,9 +327,9 @@ def _images(source: Zip, entries: list[Entry], where: str) -> _Found:
             continue
         if entry.is_encrypted:
             raise BadData(f"{where}: {entry.name} is encrypted; recreate the zip without a password")
-        reason = unreadable(entry.method)
-        if folders_tell and (_folder_class(entry.path) or label[0]) != label[0]:
-            reason = f"lies in a folder of {_folder_class(entry.path)}s, but its name says {label[0]}"
+        reason = unreadable(entry.method) or _hopeless(entry)
+        if folder := misplaced.get(entry.path):
+            reason = f"lies in a folder of {folder}s, but its name says {label[0]}"
         if places.setdefault(entry.offset, label) != label:
             # Read once, or a zip of a few MB could give work for hours.
             found.passed_over.append(entry.name)
@@ -327,13 +348,18 @@ def _images(source: Zip, entries: list[Entry], where: str) -> _Found:
     return found
 
 
+def _hopeless(entry: Entry) -> str | None:
+    """Return why a member of this size can be no image; None if it can."""
+    if entry.size > MAX_FILE:
+        return f"claims {entry.size:,} bytes, more than {MAX_FILE:,}"
+    return None if entry.size else "is an empty file"
+
+
 def _exclude_two_labels(found: _Found) -> None:
     """Exclude the images of which the other class has the same bytes: one of the two labels is wrong."""
     same: dict[tuple[int, int], list[Member]] = defaultdict(list)
     for member in found.images.values():
-        # An empty file is broken, and that is the better reason.
-        if member.size:
-            same[member.content].append(member)
+        same[member.content].append(member)
     for members in same.values():
         firsts = {member.label: member for member in reversed(members)}
         if len(firsts) > 1:
@@ -354,17 +380,18 @@ def _check_total(members: Collection[Member], where: str) -> None:
 
 def _inner_zip(entries: Sequence[Entry], found: _Found, where: str) -> Entry | None:
     """Return the inner zip that has the images; None if they lie beside it. Raises BadData if there are neither."""
-    zips = [entry for entry in entries if not _MAC.search(entry.path)]
+    zips = [entry for entry in entries if not _HIDDEN.search(entry.path)]
     chosen: list[Entry] = []
     for pattern in _INNER_ZIPS:
         if chosen := [entry for entry in zips if pattern.search(entry.path)]:
             break
-    named = bool(chosen) and pattern is not _INNER_ZIPS[-1]
-    if found.images or found.unusable:
-        beside = sum(member.size for member in found.images.values())
-        if not named or len(chosen) > 1 or chosen[0].size <= STRAY * beside:
+    if count := len(found.images) + len(found.unusable):
+        beside = sum(member.size for member in [*found.images.values(), *(member for member, _ in found.unusable)])
+        size = sum(entry.size for entry in chosen)
+        is_stray = size > beside if count <= FEW else size > STRAY * beside and pattern in _INNER_ZIPS[:2]
+        if not is_stray or pattern is _INNER_ZIPS[-1]:
             return None
-    if named and len(chosen) > 1:
+    if len(chosen) > 1:
         names = ", ".join(entry.name for entry in chosen[:3])
         raise BadData(
             f"{where}: {len(chosen)} inner zips may have the images: {names}{', …' if len(chosen) > 3 else ''};"

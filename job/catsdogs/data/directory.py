@@ -49,12 +49,7 @@ class Entry(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The name with forward slashes: some writers use backslashes, whatever the format says.
-
-        In Shift-JIS, GBK and Big5 a backslash may be half a character. Taking it for a slash changes only the names of
-        folders further up, which nothing depends on.
-        """
-        return self.name.replace("\\", "/")
+        return as_path(self.name)
 
     @property
     def is_folder(self) -> bool:
@@ -63,6 +58,15 @@ class Entry(NamedTuple):
     @property
     def is_encrypted(self) -> bool:
         return bool(self.flags & _ENCRYPTED)
+
+
+def as_path(name: str) -> str:
+    """Return the name with forward slashes: some writers use backslashes, whatever the format says.
+
+    In Shift-JIS, GBK and Big5 a backslash may be half a character. Taking it for a slash changes only the names of
+    folders further up, which nothing depends on.
+    """
+    return name.replace("\\", "/")
 
 
 class _Tail:

@@ -58,7 +58,7 @@ def what_it_is(head: bytes, name: str) -> str:
     if (part := part_of_split(name)) is not None:
         return part
     if head.startswith(b"PK\3\4"):
-        return f"is a truncated zip: its end is missing; {_AGAIN}"
+        return f"is a truncated zip, or has other data behind its end; {_AGAIN}"
     content = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         content = head.decode("utf-16", "replace").encode("utf-8", "replace").lstrip()

@@ -54,8 +54,8 @@ class ImageFolder:
         self._folder = Folder(Path(path))
         self._files: list[_File] = []
         self.entries: list[Entry] = []
-        self.links: list[str] = []
-        """The wanted names that are symbolic links, or no files at all."""
+        self.unread: dict[str, str] = {}
+        """The wanted names that are symbolic links, or no files at all, with the reason."""
         self.others: list[str] = []
         """The names of the other files."""
         self.size = 0
@@ -70,14 +70,15 @@ class ImageFolder:
                     self.others.append(name)
         # In the order of the names, whatever the file system's is: the archive's identity depends on it.
         self.entries.sort()
-        self.links.sort()
+        self.unread = dict(sorted(self.unread.items()))
         self.others.sort()
 
     def _add(self, name: str) -> None:
         try:
             stat = self._folder.stat(name)
         except NotFound:
-            self.links.append(name)
+            is_link = (Path(self._folder.uri(name))).is_symlink()
+            self.unread[name] = "is a symbolic link, which is not followed" if is_link else "is not a regular file"
             return
         crc = 0
         if stat.size <= MAX_FILE:

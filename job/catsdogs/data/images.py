@@ -353,24 +353,24 @@ def _opened(data: bytes, more_formats: bool = False) -> _Opened:
             return _Jpeg(data, frame)
         if header := headers.webp(data):
             return _WebP(data, header)
-        if more_formats and (image := _of_more_formats(data)):
+        if image := _of_more_formats(data, more_formats):
             return image
         headers.check_parts(data)
         return _Other(data)
 
 
-def _of_more_formats(data: bytes) -> _Tiff | _Avif | None:
-    """Return the image if it is one of MORE_FORMATS, not of FORMATS; None for others. Raises NotAnImage."""
+def _of_more_formats(data: bytes, more_formats: bool) -> _Tiff | _Avif | None:
+    """Return the image if it is one of MORE_FORMATS, not of FORMATS; None for FORMATS. Raises NotAnImage."""
     kind = image_formats.kind(data[: image_formats.LENGTH])
+    if kind is None or kind in FORMATS:
+        return None
+    if not more_formats or kind not in MORE_FORMATS:
+        raise NotAnImage(f"a {kind} image, which is not decoded; save it as a JPEG or PNG")
     if kind == "TIFF" and (tiff_header := tiff.header(data)):
         return _Tiff(data, tiff_header)
     if kind == "AVIF" and (avif_header := avif.header(data)):
         return _Avif(data, avif_header)
-    if kind in ("TIFF", "AVIF"):
-        raise NotAnImage(f"damaged {kind} headers")
-    if kind is not None and kind not in FORMATS:
-        raise NotAnImage(f"a {kind} image, which is not decoded; save it as a JPEG or PNG")
-    return None
+    raise NotAnImage(f"damaged {kind} headers")
 
 
 def _check_size(width: int, height: int, memory: int) -> None:

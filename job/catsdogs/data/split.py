@@ -24,7 +24,7 @@ from catsdogs.data.images import NotAnImage, check
 from catsdogs.data.labels import CLASSES, SPLITS
 from catsdogs.data.zip_reader import Member, fetch
 from catsdogs.runtime import cores
-from catsdogs.runtime.errors import Interrupted
+from catsdogs.runtime.errors import BadData, Interrupted
 from catsdogs.runtime.events import Fetching, ImageExcluded, SplitBuilt, SplitDamaged, SplitReused
 from catsdogs.runtime.log import Log
 from catsdogs.runtime.signals import Interruption
@@ -119,9 +119,20 @@ def candidates(archive: Archive) -> tuple[dict[str, list[int]], dict[Image, tupl
     """
     images = [*archive.images, *archive.excluded()]
     numbers = {label: sorted(number for other, number in images if other == label) for label in CLASSES}
-    # An empty file is broken, and that is the better reason.
-    contents = {image: member.content for image, member in archive.images.items() if member.size}
+    contents = {image: member.content for image, member in archive.images.items()}
     return numbers, contents
+
+
+@contextlib.contextmanager
+def naming_zips(archive: Archive) -> Iterator[None]:
+    """Where the block finds too few images, name the zips beside them, which may have others."""
+    try:
+        yield
+    except BadData as error:
+        if not archive.zips:
+            raise
+        names = ", ".join(archive.zips[:3]) + (", …" if len(archive.zips) > 3 else "")
+        raise BadData(f"{error}; or give the zip that has the images: passed over beside them is {names}") from None
 
 
 def build(
@@ -283,15 +294,16 @@ class _Builder:
         numbers, contents = candidates(self._archive)
         while True:
             broken = len(self._broken)
-            assignment = Assignment.of(
-                self._archive.uri,
-                numbers,
-                self._counts,
-                contents,
-                {**self._known, **self._broken},
-                self._group.size,
-                self._tried,
-            )
+            with naming_zips(self._archive):
+                assignment = Assignment.of(
+                    self._archive.uri,
+                    numbers,
+                    self._counts,
+                    contents,
+                    {**self._known, **self._broken},
+                    self._group.size,
+                    self._tried,
+                )
             self._tried |= assignment.paths.keys()
             self._fetch(assignment)
             # Each broken image changes the assignment. The others are asked only once this worker is complete.

@@ -15,11 +15,12 @@ COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _OFFSETS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS = 273, 274, 277, 278, 279
-_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _DNG = 322, 323, 324, 325, 50706
-# With fill order, planar configuration, predictor, palette, extra samples and sample format.
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _FORMAT, _DNG = 322, 323, 324, 325, 339, 50706
+_UNSIGNED = 1
+# With fill order, planar configuration, predictor, palette, and extra samples.
 _KEPT = {
     _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, 266, _OFFSETS, _SAMPLES, _ROWS, _COUNTS, 284, 317, 320,
-    _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, 338, 339,
+    _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, 338, _FORMAT,
 }  # fmt: skip
 _MANY = {_OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS}
 _MAX_VALUES = 3 << 8
@@ -67,6 +68,9 @@ def header(data: bytes) -> Tiff | None:
         raise Unsupported("a camera's raw photo; save it as a JPEG")
     if first(_COMPRESSION, 1) not in COMPRESSIONS:
         raise Unsupported(f"a TIFF of compression {first(_COMPRESSION)}; save it with LZW, or as a JPEG")
+    # Pillow keeps their values, and cuts off those outside of 0 to 255.
+    if max(read.get(_BITS) or (1,)) > 16 or first(_FORMAT, _UNSIGNED) != _UNSIGNED:
+        raise Unsupported("a TIFF whose samples are not natural numbers of up to 16 bits; save it as a JPEG or PNG")
     width, height = first(_WIDTH), first(_HEIGHT)
     bits = max(read.get(_BITS) or (1,)) * max(first(_SAMPLES, 1), len(read.get(_BITS, ())))
     columns, rows = width, min(height, first(_ROWS, height))

@@ -8,7 +8,7 @@ from catsdogs.config.settings import Settings
 from catsdogs.data.archive import Archive, open_archive
 from catsdogs.data.assignment import assign_apart
 from catsdogs.data.labels import CLASSES, SPLITS
-from catsdogs.data.split import MARKER, candidates, split_id
+from catsdogs.data.split import MARKER, candidates, naming_zips, split_id
 from catsdogs.data.zip_reader import ranges
 from catsdogs.results import names, publish
 from catsdogs.runtime.errors import printable
@@ -104,7 +104,8 @@ def _fetch(archive: Archive, settings: Settings) -> tuple[FetchedRanges | Fetche
         }
         return unpacked, []
     numbers, contents = candidates(archive)
-    places, copies = assign_apart(archive.uri, numbers, settings.counts, contents, archive.excluded())
+    with naming_zips(archive):
+        places, copies = assign_apart(archive.uri, numbers, settings.counts, contents, archive.excluded())
     members = [archive.images[image] for image in places]
     requests = ranges(members)
     fetched: FetchedRanges = {

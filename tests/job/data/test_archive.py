@@ -279,7 +279,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "two zips, neither train.zip": (
         lambda: zipped({"a.zip": zipped(KAGGLE), "b.zip": zipped(KAGGLE)}),
-        "there is no train.zip; found a.zip, b.zip;",
+        "2 inner zips may have the images: a.zip, b.zip;",
     ),
     "two train.zips": (
         lambda: zipped({"a/train.zip": b"", "b/train.zip": b""}),
@@ -352,7 +352,7 @@ def test_what_is_no_archive_is_refused_in_one_line_and_leaves_nothing(kind: str,
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.5, 0.9, 0.99, 0.999, 1])
 def test_a_truncated_archive_is_refused(layout: str, share: float, tmp_path: Path) -> None:
     whole = LAYOUTS[layout][0]()
-    with pytest.raises(BadData, match=r"is a truncated zip: its end is missing|is not a zip, or a truncated one"):
+    with pytest.raises(BadData, match=r"is a truncated zip, or has other data|is not a zip, or a truncated one"):
         open_archive(written(tmp_path / "a.zip", whole[: int(share * (len(whole) - 1))]))
 
 
@@ -376,10 +376,6 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "less than it says": (
         lambda: zipped(KAGGLE, DEFLATED, file_size=5000),
         "its size is not the claimed 5,000 bytes",
-    ),
-    "a claim of 5 GB": (
-        lambda: zipped(KAGGLE, DEFLATED, file_size=5 << 30),
-        "claims 5,368,709,120 bytes, more than 67,108,864",
     ),
     "a claim of 5 GB of the zip": (
         lambda: zipped(KAGGLE, compress_size=5 << 30),

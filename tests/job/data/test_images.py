@@ -145,7 +145,7 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "empty file"),
     "text": (lambda: b"cat\n" * 50, "no JPEG, PNG, GIF, BMP or WEBP image"),
     "html": (lambda: b"<!DOCTYPE html><html><body>403</body></html>", "no JPEG, PNG, GIF, BMP or WEBP image"),
-    "tiff": (lambda: file_of(quadrants(), "TIFF"), "no JPEG, PNG, GIF, BMP or WEBP image"),
+    "tiff": (lambda: file_of(quadrants(), "TIFF"), "a TIFF image, which is not decoded; save it as a JPEG or PNG"),
     "half a jpeg": (lambda: jpeg()[: len(jpeg()) // 2], "Truncated"),
     "jpeg without its last 20 bytes": (lambda: jpeg()[:-20], "truncated"),
     "half a png": (lambda: png()[: len(png()) // 2], "truncated"),

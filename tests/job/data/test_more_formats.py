@@ -121,6 +121,14 @@ UNSUPPORTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "fuji's raw": (lambda: b"FUJIFILMCCD-RAW 0201" + bytes(50), "a camera raw image, which"),
     "raw in a tiff": (lambda: tif(tiffinfo={254: 1}), "a camera's raw photo; save it as a JPEG"),
     "jpeg in a tiff": (lambda: tif(compression="jpeg"), "a TIFF of compression 7; save it with LZW, or as a JPEG"),
+    "floats in a tiff": (
+        lambda: tif(quadrants().convert("F")),
+        "a TIFF whose samples are not natural numbers of up to",
+    ),
+    "32 bits in a tiff": (
+        lambda: tif(quadrants().convert("I")),
+        "a TIFF whose samples are not natural numbers of up to",
+    ),
     "fax in a tiff": (lambda: tif(quadrants().convert("1"), compression="group4"), "a TIFF of compression 4; save"),
     "avif of two": (
         lambda: av1(save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))]),
@@ -164,7 +172,7 @@ def test_a_split_has_the_formats_that_it_always_had(make: Callable[[], bytes]) -
     """With another format, the same archive could give another split: one of another version of the rule."""
     assert FORMATS == ("JPEG", "PNG", "GIF", "BMP", "WEBP")
     for function in (check, decode):
-        with pytest.raises(NotAnImage, match="no JPEG, PNG, GIF, BMP or WEBP image"):
+        with pytest.raises(NotAnImage, match=r"a (TIFF|AVIF) image, which is not decoded; save it"):
             function(make())
 
 

@@ -140,7 +140,7 @@ def test_a_broken_image_is_excluded_with_its_reason_and_a_spare_takes_its_place(
     ]
     assert "no JPEG" in reasons["train/cat.1.jpg"]
     assert "truncated" in reasons["train/dog.5.jpg"]
-    assert reasons["train/dog.8.jpg"] == "empty file"
+    assert reasons["train/dog.8.jpg"] == "is an empty file"
     assert {event["member"]: event["reason"] for event in recorder.of("quarantined")} == reasons
 
 
