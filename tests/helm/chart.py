@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
@@ -17,6 +18,10 @@ FILES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART 
 """The matrix: each stands for one way to use the chart."""
 
 Manifest = dict[str, Any]
+HELM_3_SLOW = pytest.mark.parametrize(
+    "helm", [pytest.param(3, id="helm3", marks=pytest.mark.slow), pytest.param(4, id="helm4")], indirect=True
+)
+"""For many values: two processes each would take half a minute."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Rendered:
 
     @classmethod
     def of(cls, text: str) -> "Rendered":
-        return cls(text, [manifest for manifest in yaml.safe_load_all(text) if manifest])
+        return cls(text, [manifest for manifest in yaml.load_all(text, Loader=yaml.CSafeLoader) if manifest])
 
     def all(self, kind: str) -> list[Manifest]:
         return [manifest for manifest in self.manifests if manifest["kind"] == kind]

@@ -16,7 +16,7 @@ from catsdogs.config.recipes import RECIPES
 from catsdogs.options import OPTIONS as TABLE
 from docs import values as documented
 from tests.conftest import Catsdogs
-from tests.helm.chart import CHART, FILES, Helm, environment, pods
+from tests.helm.chart import CHART, FILES, HELM_3_SLOW, Helm, environment, pods
 from tests.servers import S3Server
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -76,6 +76,7 @@ OPTIONS = {str(option.envvar): option for option in command.commands["run"].para
         ),
     ],
 )
+@HELM_3_SLOW
 def test_contradictions_are_refused_in_a_line(helm: Helm, setting: str, message: str) -> None:
     process = helm("template", "pets", CHART, f"--values={FILES['minimal']}", f"--set-json={setting}")
     assert process.returncode == 1
@@ -148,6 +149,7 @@ def test_contradictions_are_refused_in_a_line(helm: Helm, setting: str, message:
         "extraArgs=[1]",
     ],
 )
+@HELM_3_SLOW
 def test_bad_values_are_refused_with_their_path(helm: Helm, setting: str) -> None:
     process = helm("template", "pets", CHART, f"--values={FILES['minimal']}", f"--set-json={setting}")
     assert process.returncode == 1

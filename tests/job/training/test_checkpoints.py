@@ -323,12 +323,13 @@ def test_a_name_from_worker_0_that_is_none(name: str, checkpoints: Checkpoints, 
         Checkpoints(volume.Ledger(volume.root(tmp_path)), Log([]), group=group).newest()
 
 
-def test_any_flipped_bit_is_noticed_or_of_no_matter(checkpoints: Checkpoints, reports: Reports) -> None:
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_any_flipped_bit_is_noticed_or_of_no_matter(every: int, checkpoints: Checkpoints, reports: Reports) -> None:
     checkpoints.save(checkpoint(1, 5))
     newest = opened(checkpoints.save(checkpoint(2, 0)))
     data = newest.read_bytes()
     # An odd stride, for other bits of other bytes; most of the file is values, most of the traps are at its end.
-    bits = [*range(0, 8 * len(data), 1009), *range(8 * (len(data) - 1000), 8 * len(data), 23)]
+    bits = [*range(0, 8 * len(data), 1009), *range(8 * (len(data) - 1000), 8 * len(data), 23)][::every]
     for bit in bits:
         newest.write_bytes(flipped(data, bit))
         noticed = len(reports.damaged)
