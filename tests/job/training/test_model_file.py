@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests import warm
+from tests.conftest import REPOSITORY, environment_in
 from tests.published import weights
 
 SAVE = """
@@ -74,6 +75,7 @@ def test_keras_opens_it_as_one_of_its_own(saved: list[Path], tmp_path: Path) -> 
         "model.save(sys.argv[2]); assert model(numpy.zeros((1, 32, 32, 3))).shape == (1, 1)"
     )
     again = tmp_path / "again.keras"
-    subprocess.run([sys.executable, "-c", script, saved[0], again], check=True, capture_output=True)
+    opened = warm.python(script, saved[0], again, env=environment_in(tmp_path), directory=tmp_path)
+    assert opened.returncode == 0, opened.stderr
     for expected, value in zip(*(weights(path.read_bytes(), tmp_path) for path in (saved[0], again)), strict=True):
         np.testing.assert_array_equal(expected, value)
